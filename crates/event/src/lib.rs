@@ -1,1 +1,8 @@
-//! event
+//! What an exchange is: ids, the JSON door, canonical bytes, digests, topics, and the Avro records of every topic.
+//!
+//! Pure: no IO, no clock, no thread, no environment.
+#![forbid(unsafe_code)]
+
+pub mod topic;
+#[cfg(feature = "wire")]
+pub mod wire;
