@@ -212,6 +212,12 @@ impl Fault {
             Self::Retry(cause) | Self::Abort(cause) | Self::Unknown(cause) | Self::Fatal(cause) => cause,
         }
     }
+
+    pub fn into_cause(self) -> Cause {
+        match self {
+            Self::Retry(cause) | Self::Abort(cause) | Self::Unknown(cause) | Self::Fatal(cause) => cause,
+        }
+    }
 }
 
 impl fmt::Display for Fault {
