@@ -3,6 +3,7 @@
 //! Pure: no IO, no clock, no thread, no environment.
 #![forbid(unsafe_code)]
 
+pub mod envelope;
 pub mod topic;
 #[cfg(feature = "wire")]
 pub mod wire;

@@ -335,6 +335,8 @@ pub struct ChainHead {
 /// An exchange that sign has decided.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Decided {
+    /// admitted_at
+    pub at: i64,
     /// the sealed record lies at this offset of our partition or later
     pub sealed_from: i64,
     pub status: i32,
