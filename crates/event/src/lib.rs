@@ -3,7 +3,14 @@
 //! Pure: no IO, no clock, no thread, no environment.
 #![forbid(unsafe_code)]
 
+pub mod amount;
+pub mod canonical;
+pub mod digest;
+pub mod door;
 pub mod envelope;
+pub mod fingerprint;
+pub mod id;
+pub mod time;
 pub mod topic;
 #[cfg(feature = "wire")]
 pub mod wire;
