@@ -5,6 +5,7 @@
 
 pub mod amount;
 pub mod canonical;
+pub mod destination;
 pub mod digest;
 pub mod door;
 pub mod envelope;
