@@ -1,0 +1,75 @@
+//! What every HTTP edge shares: the request id, and answers in problem+json for what no route takes.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::middleware::{self, Next};
+use axum::response::Response;
+
+use crate::{Code, Problem};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const RESPONSE_TIME: HeaderName = HeaderName::from_static("x-response-time");
+const REQUEST_ID_BYTES_MAX: usize = 128;
+
+/// The id of one HTTP request, accepted or made; a request extension on every route under [`dress`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestId(Arc<str>);
+
+impl RequestId {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The caller's own where it is 1 to 128 bytes of visible ASCII, otherwise a new one.
+    fn of(headers: &HeaderMap) -> Self {
+        let given = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok());
+        match given {
+            Some(given) if (1..=REQUEST_ID_BYTES_MAX).contains(&given.len()) && given.bytes().all(|b| b.is_ascii_graphic()) => {
+                Self(Arc::from(given))
+            }
+            _ => Self(Arc::from(format!("req_{:032x}", rand::random::<u128>()))),
+        }
+    }
+}
+
+/// Puts the shared edge around the whole router, after everything was merged into it: request id in and out, response
+/// time, problem documents complete with `type` under `base` and `instance`, 404 and 405 as problems.
+pub fn dress(router: Router, base: &str) -> Router {
+    let base: Arc<str> = Arc::from(base.trim_end_matches('/'));
+    router
+        .fallback(|| async { Problem::not_found("No resource has this path.") })
+        .method_not_allowed_fallback(|| async {
+            Problem::new(Code::MethodNotAllowed, "This resource does not know that method; `Allow` lists those it knows.")
+        })
+        .layer(middleware::from_fn(move |request, next| finish(base.clone(), request, next)))
+}
+
+async fn finish(base: Arc<str>, mut request: Request, next: Next) -> Response {
+    let begun = Instant::now();
+    let id = RequestId::of(request.headers());
+    request.extensions_mut().insert(id.clone());
+    let mut response = next.run(request).await;
+    if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+        tracing::debug!(request_id = id.as_str(), code = problem.code(), "refused");
+        let allow = response.headers_mut().remove(axum::http::header::ALLOW);
+        let connection = response.headers_mut().remove(axum::http::header::CONNECTION);
+        response = problem.render(&base, Some(id.as_str()));
+        if let Some(allow) = allow {
+            response.headers_mut().insert(axum::http::header::ALLOW, allow);
+        }
+        if let Some(connection) = connection {
+            response.headers_mut().insert(axum::http::header::CONNECTION, connection);
+        }
+    }
+    if let Ok(value) = HeaderValue::from_str(id.as_str()) {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
+    if let Ok(elapsed) = HeaderValue::from_str(&format!("{}ms", begun.elapsed().as_millis())) {
+        response.headers_mut().insert(RESPONSE_TIME, elapsed);
+    }
+    response
+}
