@@ -27,6 +27,12 @@ pub enum WireError {
     Trailing(u32),
 }
 
+impl WireError {
+    pub fn is_unknown_schema(&self) -> bool {
+        matches!(self, Self::UnknownSchema(_))
+    }
+}
+
 /// A record with a schema of its own.
 pub trait Wire: Serialize + DeserializeOwned + 'static {
     /// The pinned id of the newest schema.

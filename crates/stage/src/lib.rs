@@ -3,10 +3,12 @@
 //! A [`Step`] decides; the runner reads, calls, commits, recovers, parks and counts. It knows nothing of exchanges.
 
 pub mod dead_letter;
+pub mod expiring;
 mod runner;
 mod staging;
 mod stop;
 pub mod testing;
+pub mod value;
 
 use std::fmt;
 

@@ -55,9 +55,16 @@ const PANICS_MAX: u32 = 2;
 ///
 /// # Errors
 /// Only `Fault::Fatal`: fenced, damaged, misconfigured, or no progress after `recoveries_max` recoveries.
-pub fn run(log: &dyn Log, step: &mut dyn Step, options: &RunOptions, stop: &Stop) -> Result<Outcome, Fault> {
+pub fn run(
+    log: &dyn Log,
+    step: &mut dyn Step,
+    options: &RunOptions,
+    stop: &Stop,
+) -> Result<Outcome, Fault> {
     let session = join(log, options, stop)?;
-    let Some(session) = session else { return Ok(Outcome::Stopped) };
+    let Some(session) = session else {
+        return Ok(Outcome::Stopped);
+    };
     let mut runner = Runner {
         step,
         options,
@@ -72,7 +79,11 @@ pub fn run(log: &dyn Log, step: &mut dyn Step, options: &RunOptions, stop: &Stop
 }
 
 /// Joins, waiting for a log that is not ready yet.
-fn join(log: &dyn Log, options: &RunOptions, stop: &Stop) -> Result<Option<Box<dyn Session>>, Fault> {
+fn join(
+    log: &dyn Log,
+    options: &RunOptions,
+    stop: &Stop,
+) -> Result<Option<Box<dyn Session>>, Fault> {
     let mut backoff = BACKOFF_FIRST;
     for _ in 0..=options.recoveries_max {
         match log.join(&options.member) {
@@ -85,7 +96,10 @@ fn join(log: &dyn Log, options: &RunOptions, stop: &Stop) -> Result<Option<Box<d
         }
         backoff = (backoff * 2).min(BACKOFF_MAX);
     }
-    Err(Fault::Fatal(Cause::new("join_failed", format!("{} could not join its group", options.member.group))))
+    Err(Fault::Fatal(Cause::new(
+        "join_failed",
+        format!("{} could not join its group", options.member.group),
+    )))
 }
 
 /// The transaction that is being filled.
@@ -128,12 +142,19 @@ impl Runner<'_> {
     /// One poll and what follows from it.
     fn turn(&mut self) -> Result<(), StepError> {
         self.batch.records.clear();
-        let wait = if self.open.records > 0 { Duration::ZERO } else { self.options.poll_wait };
+        let wait = if self.open.records > 0 {
+            Duration::ZERO
+        } else {
+            self.options.poll_wait
+        };
         match self.session.poll(wait, &mut self.batch)? {
             Polled::Records { drained } => {
                 self.apply_batch()?;
                 let full = self.open.records >= self.options.batch_records_max;
-                let late = self.open.since.is_some_and(|since| since.elapsed() >= self.options.batch_time_max);
+                let late = self
+                    .open
+                    .since
+                    .is_some_and(|since| since.elapsed() >= self.options.batch_time_max);
                 if self.open.records > 0 && (drained || full || late) {
                     self.commit()?;
                 }
@@ -179,8 +200,13 @@ impl Runner<'_> {
                 Ok(applied) => applied,
                 Err(_) => {
                     *self.panics.entry(position.clone()).or_default() += 1;
-                    let detail = format!("the step panicked at {}:{}:{}", record.topic, record.partition, record.offset);
-                    return Err(StepError::Fault(Fault::Abort(Cause::new("panicked", detail))));
+                    let detail = format!(
+                        "the step panicked at {}:{}:{}",
+                        record.topic, record.partition, record.offset
+                    );
+                    return Err(StepError::Fault(Fault::Abort(Cause::new(
+                        "panicked", detail,
+                    ))));
                 }
             }
         };
@@ -194,7 +220,13 @@ impl Runner<'_> {
                     .increment(1);
                 // Whatever the step staged for this record before it refused does not happen.
                 staged = crate::staging::Staged::default();
-                staged.emits.push(DeadLetter { record, reject: &reject }.emit_to(&self.options.dead));
+                staged.emits.push(
+                    DeadLetter {
+                        record,
+                        reject: &reject,
+                    }
+                    .emit_to(&self.options.dead),
+                );
                 self.panics.remove(&position);
             }
             Err(other) => return Err(other),
@@ -202,13 +234,22 @@ impl Runner<'_> {
         let caused = self.write(staged, record, 0)?;
         self.open.records += 1;
         self.open.since.get_or_insert_with(Instant::now);
-        self.open.next.insert((record.topic.clone(), record.partition), record.offset + 1);
-        self.open.last.insert(record.partition, (record.clone(), caused));
+        self.open
+            .next
+            .insert((record.topic.clone(), record.partition), record.offset + 1);
+        self.open
+            .last
+            .insert(record.partition, (record.clone(), caused));
         Ok(())
     }
 
     /// Hands the effects of one record to the session; answers the index of the next output.
-    fn write(&mut self, staged: crate::staging::Staged, record: &Record, first: u32) -> Result<u32, StepError> {
+    fn write(
+        &mut self,
+        staged: crate::staging::Staged,
+        record: &Record,
+        first: u32,
+    ) -> Result<u32, StepError> {
         for prefix in &staged.forgets {
             self.session.forget(record.partition, prefix)?;
         }
@@ -219,7 +260,12 @@ impl Runner<'_> {
         let cause_topic = (!own_input).then_some(&record.topic);
         let mut index = first;
         for emit in &staged.emits {
-            emit_caused(self.session.as_mut(), emit, &cause_of(record, index), cause_topic)?;
+            emit_caused(
+                self.session.as_mut(),
+                emit,
+                &cause_of(record, index),
+                cause_topic,
+            )?;
             index += 1;
         }
         Ok(index)
@@ -237,18 +283,26 @@ impl Runner<'_> {
             .open
             .next
             .iter()
-            .map(|((topic, partition), offset)| Position { topic: topic.clone(), partition: *partition, offset: *offset })
+            .map(|((topic, partition), offset)| Position {
+                topic: topic.clone(),
+                partition: *partition,
+                offset: *offset,
+            })
             .collect();
         let begun = Instant::now();
         let committed = self.session.commit(&next)?;
         let step = self.options.member.group.clone();
-        metrics::histogram!("stage_commit_seconds", "step" => step.clone()).record(begun.elapsed().as_secs_f64());
-        metrics::counter!("stage_records_total", "step" => step.clone()).increment(self.open.records as u64);
+        metrics::histogram!("stage_commit_seconds", "step" => step.clone())
+            .record(begun.elapsed().as_secs_f64());
+        metrics::counter!("stage_records_total", "step" => step.clone())
+            .increment(self.open.records as u64);
         metrics::counter!("stage_commits_total", "step" => step).increment(1);
         self.step.committed(&committed);
         self.panics.retain(|position, _| {
             !next.iter().any(|done| {
-                done.topic == position.topic && done.partition == position.partition && done.offset > position.offset
+                done.topic == position.topic
+                    && done.partition == position.partition
+                    && done.offset > position.offset
             })
         });
         self.open = Open::default();
@@ -281,14 +335,22 @@ impl Runner<'_> {
             // Waiting for a deploy may take as long as it takes; nothing is lost meanwhile.
             StepError::Wait(why) => (Fault::Abort(Cause::new("waiting", why)), true),
             StepError::Reject(reject) => {
-                return Err(Fault::Fatal(Cause::new("finish_rejected", format!("{}: {}", reject.reason, reject.detail))));
+                return Err(Fault::Fatal(Cause::new(
+                    "finish_rejected",
+                    format!("{}: {}", reject.reason, reject.detail),
+                )));
             }
         };
         let step = self.options.member.group.clone();
         tracing::warn!(step = %step, %fault, "recovering");
-        metrics::counter!("stage_recoveries_total", "step" => step, "code" => fault.cause().code).increment(1);
+        metrics::counter!("stage_recoveries_total", "step" => step, "code" => fault.cause().code)
+            .increment(1);
         self.drop_open();
-        let mut backoff = if self.recoveries == 0 && !endless { Duration::ZERO } else { BACKOFF_FIRST };
+        let mut backoff = if self.recoveries == 0 && !endless {
+            Duration::ZERO
+        } else {
+            BACKOFF_FIRST
+        };
         backoff = (backoff * 2_u32.saturating_pow(self.recoveries.min(10))).min(BACKOFF_MAX);
         loop {
             self.recoveries += 1;
@@ -301,7 +363,9 @@ impl Runner<'_> {
             match self.session.recover() {
                 Ok(()) => break,
                 Err(fatal @ Fault::Fatal(_)) => return Err(fatal),
-                Err(again) => tracing::warn!(step = %self.options.member.group, fault = %again, "recovery failed, trying again"),
+                Err(again) => {
+                    tracing::warn!(step = %self.options.member.group, fault = %again, "recovery failed, trying again")
+                }
             }
             backoff = (backoff.max(BACKOFF_FIRST) * 2).min(BACKOFF_MAX);
         }
@@ -311,5 +375,9 @@ impl Runner<'_> {
 }
 
 fn position_of(record: &Record) -> Position {
-    Position { topic: record.topic.clone(), partition: record.partition, offset: record.offset }
+    Position {
+        topic: record.topic.clone(),
+        partition: record.partition,
+        offset: record.offset,
+    }
 }
