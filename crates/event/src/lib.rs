@@ -10,6 +10,7 @@ pub mod digest;
 pub mod door;
 pub mod envelope;
 pub mod fingerprint;
+pub mod hmac;
 pub mod id;
 pub mod time;
 pub mod topic;
