@@ -2,6 +2,10 @@
 //!
 //! Nothing is repaired or rounded: a document is refused with a stable code and the JSON pointer of the place.
 
+mod members;
+mod read;
+mod walk;
+
 use std::ops::Range;
 
 /// Bounds on a document (evidence.md section 1).
@@ -80,18 +84,33 @@ pub fn canonicalise(bytes: &[u8], limits: &Limits, out: &mut Vec<u8>) -> Result<
 
 /// As [`canonicalise`], for a part of a larger document: `prefix` is its JSON pointer there (`/payload`).
 pub fn canonicalise_at(prefix: &str, bytes: &[u8], limits: &Limits, out: &mut Vec<u8>) -> Result<(), Refusal> {
-    todo_door(prefix, bytes, limits, out)
+    let before = out.len();
+    let result = walk::document(bytes, limits, out).map_err(|(fault, path)| fault.at(format!("{prefix}{path}")));
+    if result.is_err() {
+        out.truncate(before);
+    }
+    result
 }
 
-/// The members of a top-level object: names unescaped, values as ranges of `bytes`.
+/// The members of a top-level object: names unescaped, values as ranges of `bytes`, in the order written.
 ///
 /// The object itself is read strictly and duplicates are refused. Values are only delimited, not read: pass each
 /// one that is used through [`canonicalise_at`].
 pub fn members(bytes: &[u8]) -> Result<Vec<(String, Range<usize>)>, Refusal> {
-    let _ = bytes;
-    Err(Refusal { code: DoorCode::Malformed, pointer: String::new(), detail: String::new(), offset: 0 })
+    members::of_object(bytes)
 }
 
-fn todo_door(prefix: &str, _bytes: &[u8], _limits: &Limits, _out: &mut Vec<u8>) -> Result<(), Refusal> {
-    Err(Refusal { code: DoorCode::Malformed, pointer: prefix.to_owned(), detail: String::new(), offset: 0 })
+/// Appends one step to a JSON pointer (RFC 6901 section 3).
+pub fn push_pointer(pointer: &mut String, step: &str) {
+    pointer.push('/');
+    for character in step.chars() {
+        match character {
+            '~' => pointer.push_str("~0"),
+            '/' => pointer.push_str("~1"),
+            other => pointer.push(other),
+        }
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -66,12 +66,18 @@ mod tests {
     use crate::amount::{Currency, Minor};
     use crate::id::Payee;
 
-    const BARE: RequestParts<'static> =
-        RequestParts { payload_type: "passthrough", target_type: None, payload: b"{\"a\":1}", amount: None, forward_url: None };
+    const BARE: RequestParts<'static> = RequestParts {
+        payload_type: "passthrough",
+        target_type: None,
+        payload: b"{\"a\":1}",
+        amount: None,
+        forward_url: None,
+    };
 
     #[test]
     fn the_fingerprint_is_the_digest_of_the_canonical_request() {
-        let expected = br#"{"amount":null,"forward_url":null,"payload":{"a":1},"payload_type":"passthrough","target_type":null}"#;
+        let expected =
+            br#"{"amount":null,"forward_url":null,"payload":{"a":1},"payload_type":"passthrough","target_type":null}"#;
         assert_eq!(fingerprint(&BARE), digest_of(expected));
     }
 

@@ -193,8 +193,9 @@ fn is_trace(text: &str) -> bool {
 }
 
 fn is_exchange(text: &str) -> bool {
-    text.strip_prefix(EXCHANGE_PREFIX)
-        .is_some_and(|digits| digits.len() == EXCHANGE_CHARACTERS && digits.bytes().all(|byte| CROCKFORD.contains(&byte)))
+    text.strip_prefix(EXCHANGE_PREFIX).is_some_and(|digits| {
+        digits.len() == EXCHANGE_CHARACTERS && digits.bytes().all(|byte| CROCKFORD.contains(&byte))
+    })
 }
 
 fn is_payee(text: &str) -> bool {
@@ -253,7 +254,9 @@ mod tests {
         for bad in ["acme", "acme:", ":main", "acme:a:b", "Acme:main"] {
             assert!(AccountName::parse(bad).is_err(), "{bad}");
         }
-        for bad in ["ex_", "ex_i46f1z1wmbq2pds9zabtvhng7b", "ex_A46f1z1wmbq2pds9zabtvhng7b", "a46f1z1wmbq2pds9zabtvhng7b"] {
+        for bad in
+            ["ex_", "ex_i46f1z1wmbq2pds9zabtvhng7b", "ex_A46f1z1wmbq2pds9zabtvhng7b", "a46f1z1wmbq2pds9zabtvhng7b"]
+        {
             assert!(ExchangeId::parse(bad).is_err(), "{bad}");
         }
     }

@@ -65,7 +65,8 @@ impl Timestamp {
     /// Reads the one spelling that receipts use.
     pub fn parse(text: &str) -> Result<Self, InvalidTime> {
         let shape = b"dddd-dd-ddTdd:dd:dd.dddZ";
-        let fits = |(byte, expected): (u8, &u8)| if *expected == b'd' { byte.is_ascii_digit() } else { byte == *expected };
+        let fits =
+            |(byte, expected): (u8, &u8)| if *expected == b'd' { byte.is_ascii_digit() } else { byte == *expected };
         if text.len() != shape.len() || !text.bytes().zip(shape).all(fits) {
             return Err(InvalidTime::Timestamp);
         }
