@@ -24,7 +24,13 @@ fn open(dir: &Path) -> EmbeddedLog {
 fn append(log: &EmbeddedLog, topic: &str, key: &str, value: Option<&str>) -> Position {
     let (done, acked) = std::sync::mpsc::channel();
     let topic = Topic::new(topic);
-    let out = Output { topic: &topic, partition: None, key: Some(key.as_bytes()), value: value.map(str::as_bytes), headers: &[] };
+    let out = Output {
+        topic: &topic,
+        partition: None,
+        key: Some(key.as_bytes()),
+        value: value.map(str::as_bytes),
+        headers: &[],
+    };
     log.append(&out, Box::new(move |result| done.send(result).unwrap())).unwrap();
     acked.recv_timeout(WAIT).unwrap().unwrap()
 }
@@ -52,7 +58,9 @@ fn a_step_goes_on_after_a_reopening_where_it_was() {
     assert!(matches!(session.poll(WAIT, &mut batch).unwrap(), Polled::Assigned(positions) if positions.len() == 4));
     assert_eq!(session.poll(WAIT, &mut batch).unwrap(), Polled::Records { drained: true });
     let out = Topic::new("out");
-    session.emit(&Output { topic: &out, partition: None, key: Some(b"k"), value: Some(b"w"), headers: &[("h", b"1")] }).unwrap();
+    session
+        .emit(&Output { topic: &out, partition: None, key: Some(b"k"), value: Some(b"w"), headers: &[("h", b"1")] })
+        .unwrap();
     session.put(partition, b"cell", Some(b"1")).unwrap();
     let committed = session.commit(&session.positions()).unwrap();
     assert_eq!(committed.ends, [Position { topic: out, partition, offset: 1 }]);

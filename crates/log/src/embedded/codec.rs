@@ -155,11 +155,15 @@ impl Chunk {
     }
 
     /// Visits offset and frame (with its length) of every record, until `visit` answers false.
-    pub(super) fn frames(&self, mut visit: impl FnMut(u64, Frame<'_>) -> Result<bool, Malformed>) -> Result<(), Malformed> {
+    pub(super) fn frames(
+        &self,
+        mut visit: impl FnMut(u64, Frame<'_>) -> Result<bool, Malformed>,
+    ) -> Result<(), Malformed> {
         let mut reader = Reader::new(&self.bytes);
         reader.take(CHUNK_HEADER_BYTES)?;
         let count = usize::try_from(self.count).map_err(|_| Malformed("count of a chunk"))?;
-        let mut deltas = if self.sparse { Reader::new(reader.take(count.saturating_mul(4))?) } else { Reader::new(&[]) };
+        let mut deltas =
+            if self.sparse { Reader::new(reader.take(count.saturating_mul(4))?) } else { Reader::new(&[]) };
         for index in 0..u64::from(self.count) {
             let delta = if self.sparse { u64::from(u32::from_le_bytes(deltas.array()?)) } else { index };
             let at = reader.at;
@@ -347,7 +351,8 @@ mod tests {
         let topic = Topic::new("t");
         let whole = piece(&topic, 4).into_chunk(0, 0);
         for length in 0..whole.len() {
-            let read = Chunk::parse(whole.slice(..length)).and_then(|chunk| chunk.read((&topic, 0), 0, &mut Batch::default()));
+            let read =
+                Chunk::parse(whole.slice(..length)).and_then(|chunk| chunk.read((&topic, 0), 0, &mut Batch::default()));
             assert!(read.is_err(), "{length} of {} bytes", whole.len());
         }
         let mut grown = whole.to_vec();

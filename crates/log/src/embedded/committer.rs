@@ -15,6 +15,7 @@ use fjall::OwnedWriteBatch;
 
 use super::codec::{CHUNK_BYTES_MAX, Piece};
 use super::control::Control;
+use super::staged::Staged;
 use super::store::{Store, TopicEntry, encode_end, fatal, meta_key, record_key};
 use crate::{AckSink, Cause, Committed, Fault, Position};
 
@@ -30,9 +31,18 @@ pub(super) enum Job {
     Append(Append),
     Commit(Box<Commit>),
     /// The slot's older session is superseded from here on.
-    Enter { group: u32, slot: String, member: u64, reply: Sender<Result<(), Fault>> },
+    Enter {
+        group: u32,
+        slot: String,
+        member: u64,
+        reply: Sender<Result<(), Fault>>,
+    },
     /// The partition's older grants are superseded from here on.
-    Claim { group: u32, grants: Vec<(u32, u64)>, reply: Sender<Result<(), Fault>> },
+    Claim {
+        group: u32,
+        grants: Vec<(u32, u64)>,
+        reply: Sender<Result<(), Fault>>,
+    },
     Control(Control),
 }
 
@@ -49,13 +59,16 @@ pub(super) struct Commit {
     pub(super) member: u64,
     /// Every partition that the transaction touched, with the grant that it was worked under.
     pub(super) grants: Vec<(u32, u64)>,
-    pub(super) outputs: Vec<StagedOutput>,
-    /// Whole cell keys.
-    pub(super) cells: Vec<(Vec<u8>, Option<Vec<u8>>)>,
-    pub(super) forgotten: Vec<Vec<u8>>,
-    /// Topic id, partition, next offset.
-    pub(super) offsets: Vec<(u32, u32, u64)>,
+    pub(super) staged: Staged,
+    pub(super) offsets: Vec<NextOffset>,
     pub(super) reply: Sender<Result<Committed, Fault>>,
+}
+
+/// How far an input has come.
+pub(super) struct NextOffset {
+    pub(super) topic: u32,
+    pub(super) partition: u32,
+    pub(super) offset: u64,
 }
 
 /// What a transaction writes to one partition, in order.
@@ -238,25 +251,25 @@ impl<'a> Round<'a> {
             let _ = commit.reply.send(Err(fault));
             return;
         }
-        let mut ends = Vec::with_capacity(commit.outputs.len());
-        for StagedOutput { entry, partition, pieces } in commit.outputs {
+        let mut ends = Vec::with_capacity(commit.staged.outputs.len());
+        for StagedOutput { entry, partition, pieces } in commit.staged.outputs {
             let end = pieces.into_iter().map(|piece| self.add(&entry, partition, piece)).last();
             ends.extend(end.map(|end| entry.position(partition, end)));
         }
-        for prefix in commit.forgotten {
+        for prefix in commit.staged.forgotten {
             self.batch.insert(&self.store.meta, meta_key::forgotten(&prefix), Vec::new());
             self.forgotten.push(prefix);
         }
-        for (key, value) in commit.cells {
+        for (key, value) in commit.staged.cells {
             self.byte_count += key.len() + value.as_ref().map_or(0, Vec::len);
             match value {
                 Some(value) => self.batch.insert(&self.store.state, key, value),
                 None => self.batch.remove(&self.store.state, key),
             }
         }
-        for (topic, partition, next_offset) in commit.offsets {
-            let key = meta_key::offset(commit.group, topic, partition);
-            self.batch.insert(&self.store.meta, key, next_offset.to_be_bytes().to_vec());
+        for next in commit.offsets {
+            let key = meta_key::offset(commit.group, next.topic, next.partition);
+            self.batch.insert(&self.store.meta, key, next.offset.to_be_bytes().to_vec());
         }
         self.answers.push(Answer::Commit { committed: Committed { ends }, reply: commit.reply });
     }
@@ -270,7 +283,8 @@ impl<'a> Round<'a> {
             piece: Piece::default(),
             base: entry.end(partition),
             // The log's clock never goes back within a partition, whatever the machine's does.
-            time_ms: now_ms.max(entry.extent(partition).map_or(0, |extent| extent.last_time_ms.load(Ordering::Acquire))),
+            time_ms: now_ms
+                .max(entry.extent(partition).map_or(0, |extent| extent.last_time_ms.load(Ordering::Acquire))),
         });
         if growing.piece.count == 0 {
             growing.piece = piece;

@@ -15,15 +15,35 @@ use crate::{Fault, Group, Topic, TopicChange, TopicSpec};
 const TOPIC_NAME_BYTES_MAX: usize = 249;
 
 pub(super) enum Control {
-    Apply { topics: Vec<TopicSpec>, groups: Vec<Group>, reply: Sender<Result<Vec<TopicChange>, Fault>> },
+    Apply {
+        topics: Vec<TopicSpec>,
+        groups: Vec<Group>,
+        reply: Sender<Result<Vec<TopicChange>, Fault>>,
+    },
     /// A group that joins without having been applied gets its id.
-    Group { name: String, reply: Sender<Result<u32, Fault>> },
+    Group {
+        name: String,
+        reply: Sender<Result<u32, Fault>>,
+    },
     /// Retention: the partition starts here now.
-    Trim { entry: Arc<TopicEntry>, partition: u32, start: u64, reply: Sender<Result<(), Fault>> },
+    Trim {
+        entry: Arc<TopicEntry>,
+        partition: u32,
+        start: u64,
+        reply: Sender<Result<(), Fault>>,
+    },
     /// Compaction: chunks by their last offset; `None` removes.
-    Rewrite { entry: Arc<TopicEntry>, partition: u32, chunks: Vec<(u64, Option<Bytes>)>, reply: Sender<Result<(), Fault>> },
+    Rewrite {
+        entry: Arc<TopicEntry>,
+        partition: u32,
+        chunks: Vec<(u64, Option<Bytes>)>,
+        reply: Sender<Result<(), Fault>>,
+    },
     #[cfg(feature = "conformance")]
-    DropOffsets { group: String, reply: Sender<Result<(), Fault>> },
+    DropOffsets {
+        group: String,
+        reply: Sender<Result<(), Fault>>,
+    },
 }
 
 impl Control {
@@ -116,7 +136,9 @@ fn first_offsets(store: &Store, group: &Group) -> Result<(), Fault> {
 }
 
 fn input_of(store: &Store, group: &str, input: &Topic) -> Result<Arc<TopicEntry>, Fault> {
-    store.topic(input).ok_or_else(|| fatal("topic_missing", format!("group {group} reads {input}, which does not exist")))
+    store
+        .topic(input)
+        .ok_or_else(|| fatal("topic_missing", format!("group {group} reads {input}, which does not exist")))
 }
 
 fn group_id(store: &Store, name: &str) -> Result<u32, Fault> {

@@ -104,7 +104,16 @@ mod tests {
         for prefix in ["ab", "a", "b1", "b15", "c"] {
             expired.forget(prefix.as_bytes().to_vec());
         }
-        for (key, forgotten) in [("a", true), ("abz", true), ("ac", true), ("b", false), ("b1", true), ("b159", true), ("b2", false), ("d", false)] {
+        for (key, forgotten) in [
+            ("a", true),
+            ("abz", true),
+            ("ac", true),
+            ("b", false),
+            ("b1", true),
+            ("b159", true),
+            ("b2", false),
+            ("d", false),
+        ] {
             assert_eq!(expired.has_forgotten(key.as_bytes()), forgotten, "{key}");
         }
         assert_eq!(expired.prefixes.read().len(), 3);

@@ -121,7 +121,8 @@ impl Group {
     /// What a member that works under these grants has to do now. `Take` has already been granted.
     pub(super) fn turn(&self, member: u64, held: &BTreeMap<u32, u64>, partitions: u32) -> Turn {
         let mut inner = self.inner.lock();
-        let is_ours = |holder: Option<&Holder>, grant: u64| holder.is_some_and(|h| h.member == Some(member) && h.grant == grant);
+        let is_ours =
+            |holder: Option<&Holder>, grant: u64| holder.is_some_and(|h| h.member == Some(member) && h.grant == grant);
         let lost = held.iter().filter(|(partition, grant)| !is_ours(inner.holder(**partition).as_deref(), **grant));
         let lost = lost.map(|(partition, _)| *partition).collect::<Vec<_>>();
         if !lost.is_empty() {
@@ -129,7 +130,8 @@ impl Group {
         }
         let targets = inner.targets(usize::try_from(partitions).unwrap_or(usize::MAX));
         let (ours, others): (Vec<_>, Vec<_>) = (0_u32..).zip(targets).partition(|(_, target)| *target == Some(member));
-        let leaving = others.into_iter().map(|(partition, _)| partition).filter(|partition| held.contains_key(partition));
+        let leaving =
+            others.into_iter().map(|(partition, _)| partition).filter(|partition| held.contains_key(partition));
         let leaving = leaving.collect::<Vec<_>>();
         if !leaving.is_empty() {
             return Turn::Give { partitions: leaving, lost: false };

@@ -51,7 +51,13 @@ impl Tidier {
     }
 
     /// Compacts when at least half of what the partition holds is newer than the last time.
-    fn compact(&mut self, store: &Store, queue: &Queue, place: (&Arc<TopicEntry>, u32), now_ms: i64) -> Result<(), Fault> {
+    fn compact(
+        &mut self,
+        store: &Store,
+        queue: &Queue,
+        place: (&Arc<TopicEntry>, u32),
+        now_ms: i64,
+    ) -> Result<(), Fault> {
         let (entry, partition) = place;
         let (start, end) = (entry.start(partition), entry.end(partition));
         let compacted_to = self.compacted_to.entry((entry.id, partition)).or_insert(start);
@@ -87,8 +93,12 @@ fn rewrite(queue: &Queue, (entry, partition): (&Arc<TopicEntry>, u32), chunks: V
     queue.ask(|reply| Job::Control(Control::Rewrite { entry: Arc::clone(entry), partition, chunks, reply }))
 }
 
-fn newest_of_each_key(store: &Store, (entry, partition): (&Arc<TopicEntry>, u32)) -> Result<HashMap<Vec<u8>, u64>, Fault> {
-    let bounds = record_key(entry.id, partition, entry.start(partition))..record_key(entry.id, partition, entry.end(partition));
+fn newest_of_each_key(
+    store: &Store,
+    (entry, partition): (&Arc<TopicEntry>, u32),
+) -> Result<HashMap<Vec<u8>, u64>, Fault> {
+    let bounds =
+        record_key(entry.id, partition, entry.start(partition))..record_key(entry.id, partition, entry.end(partition));
     let mut newest = HashMap::new();
     for guard in store.records.range(bounds) {
         let chunk = Chunk::parse(Bytes::from(guard.value().map_err(read_fault)?)).map_err(malformed_fault)?;
@@ -104,7 +114,11 @@ fn newest_of_each_key(store: &Store, (entry, partition): (&Arc<TopicEntry>, u32)
 }
 
 /// `None`: the chunk stays as it is; `Some(None)`: nothing of it stays.
-fn without_replaced(chunk: &Chunk, newest: &HashMap<Vec<u8>, u64>, removal_limit_ms: i64) -> Result<Option<Option<Bytes>>, Fault> {
+fn without_replaced(
+    chunk: &Chunk,
+    newest: &HashMap<Vec<u8>, u64>,
+    removal_limit_ms: i64,
+) -> Result<Option<Option<Bytes>>, Fault> {
     let (mut kept, mut deltas) = (Piece::default(), Vec::new());
     let read = chunk.frames(|offset, frame| {
         let (key, has_value) = frame.key()?;

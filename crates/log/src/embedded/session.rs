@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::Shared;
-use super::committer::{Commit, Job};
+use super::committer::{Commit, Job, NextOffset};
 use super::control::Control;
 use super::group::{Entrance, Grant, Group, Turn};
 use super::signal::{Signal, deadline_after};
@@ -49,7 +49,8 @@ impl EmbeddedSession {
         if let Some(state) = &member.state {
             let state = store.require_topic(state)?;
             if !inputs.is_empty() && state.spec.partitions != partitions {
-                let detail = format!("{} has {} partitions, the inputs {partitions}", state.spec.topic, state.spec.partitions);
+                let detail =
+                    format!("{} has {} partitions, the inputs {partitions}", state.spec.topic, state.spec.partitions);
                 return Err(fatal("partitions_differ", detail));
             }
         }
@@ -96,7 +97,10 @@ impl EmbeddedSession {
 
     fn refuse_if_void(&self) -> Result<(), Fault> {
         if self.is_void {
-            return Err(Fault::Abort(Cause::new("transaction_void", "a partition or a commit was lost: recover first")));
+            return Err(Fault::Abort(Cause::new(
+                "transaction_void",
+                "a partition or a commit was lost: recover first",
+            )));
         }
         Ok(())
     }
@@ -157,7 +161,9 @@ impl EmbeddedSession {
     }
 
     fn is_drained(&self) -> bool {
-        self.next.iter().all(|(partition, next)| self.inputs.iter().zip(next).all(|(entry, at)| *at >= entry.end(*partition)))
+        self.next
+            .iter()
+            .all(|(partition, next)| self.inputs.iter().zip(next).all(|(entry, at)| *at >= entry.end(*partition)))
     }
 
     fn refuse_if_not_ours(&self, partition: u32) -> Result<(), Fault> {
@@ -167,8 +173,8 @@ impl EmbeddedSession {
         Err(Fault::Abort(Cause::new("partition_lost", format!("partition {partition} is not ours"))))
     }
 
-    /// Topic id, partition and offset of everything that is to be committed, and the grants it was worked under.
-    fn offsets(&mut self, next: &[Position]) -> Result<(Vec<(u32, u32, u64)>, Vec<Grant>), Fault> {
+    /// Everything that is to be committed, and the grants it was worked under.
+    fn offsets(&self, next: &[Position]) -> Result<(Vec<NextOffset>, Vec<Grant>), Fault> {
         let mut offsets = Vec::with_capacity(next.len());
         let mut grants = BTreeMap::new();
         for position in next {
@@ -179,7 +185,7 @@ impl EmbeddedSession {
             if position.offset > entry.end(position.partition) {
                 return Err(fatal("offset_out_of_range", format!("{position:?} is past the end")));
             }
-            offsets.push((entry.id, position.partition, position.offset));
+            offsets.push(NextOffset { topic: entry.id, partition: position.partition, offset: position.offset });
             grants.extend(self.held.get(&position.partition).map(|grant| (position.partition, *grant)));
         }
         for key in self.staged.cell_keys() {
@@ -275,7 +281,10 @@ impl Session for EmbeddedSession {
         self.refuse_if_not_ours(partition)?;
         let cell = cell_key(self.group.id, partition, key);
         if self.staged.has_forgotten(&cell) || self.shared.store.expired.has_forgotten(&cell) {
-            return Err(fatal("cell_forgotten", format!("partition {partition} has forgotten the cells that begin so")));
+            return Err(fatal(
+                "cell_forgotten",
+                format!("partition {partition} has forgotten the cells that begin so"),
+            ));
         }
         self.staged.put(cell, value)
     }
@@ -299,12 +308,12 @@ impl Session for EmbeddedSession {
         if self.staged.is_empty() && offsets.is_empty() {
             return Ok(Committed::default());
         }
-        let (outputs, cells, forgotten) = self.staged.take();
+        let staged = std::mem::take(&mut self.staged);
         let (group, slot, member) = (self.group.id, self.slot.clone(), self.member);
-        let cells = cells.into_iter().collect();
-        let done = self.shared.queue.ask(|reply| {
-            Job::Commit(Box::new(Commit { group, slot, member, grants, outputs, cells, forgotten, offsets, reply }))
-        });
+        let done = self
+            .shared
+            .queue
+            .ask(|reply| Job::Commit(Box::new(Commit { group, slot, member, grants, staged, offsets, reply })));
         // What was staged is gone either way; after a failure it must be read again before anything else is committed.
         self.is_void |= done.is_err();
         done
@@ -357,7 +366,10 @@ impl Drop for EmbeddedSession {
 fn equal_partitions(inputs: &[Arc<TopicEntry>], member: &Member) -> Result<u32, Fault> {
     let partitions = inputs.first().map_or(0, |entry| entry.spec.partitions);
     if let Some(other) = inputs.iter().find(|entry| entry.spec.partitions != partitions) {
-        let detail = format!("the inputs of {} differ: {} has {} partitions, not {partitions}", member.group, other.spec.topic, other.spec.partitions);
+        let detail = format!(
+            "the inputs of {} differ: {} has {} partitions, not {partitions}",
+            member.group, other.spec.topic, other.spec.partitions
+        );
         return Err(fatal("partitions_differ", detail));
     }
     Ok(partitions)
@@ -370,7 +382,10 @@ fn start_offset(shared: &Shared, group: &Group, entry: &TopicEntry, partition: u
         None if entry.end(partition) == 0 => Ok(0),
         None => {
             let topic: &Topic = &entry.spec.topic;
-            Err(fatal("offsets_missing", format!("the group has no offset on {topic}-{partition}, which was written to")))
+            Err(fatal(
+                "offsets_missing",
+                format!("the group has no offset on {topic}-{partition}, which was written to"),
+            ))
         }
     }
 }

@@ -12,12 +12,15 @@ use crate::{Fault, Output, Topic, partition_of};
 /// All that one transaction may stage. The runner commits long before.
 const TRANSACTION_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// Cells by whole key; `None` removes.
+pub(super) type Cells = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+
 #[derive(Default)]
 pub(super) struct Staged {
-    outputs: Vec<StagedOutput>,
+    pub(super) outputs: Vec<StagedOutput>,
     places: HashMap<(u32, u32), usize>,
-    cells: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
-    forgotten: Vec<Vec<u8>>,
+    pub(super) cells: Cells,
+    pub(super) forgotten: Vec<Vec<u8>>,
     byte_count: usize,
 }
 
@@ -77,11 +80,6 @@ impl Staged {
         self.cells.keys().chain(&self.forgotten)
     }
 
-    pub(super) fn take(&mut self) -> (Vec<StagedOutput>, BTreeMap<Vec<u8>, Option<Vec<u8>>>, Vec<Vec<u8>>) {
-        let staged = std::mem::take(self);
-        (staged.outputs, staged.cells, staged.forgotten)
-    }
-
     fn grow(&mut self, added: usize) -> Result<(), Fault> {
         self.byte_count += added;
         if self.byte_count > TRANSACTION_BYTES_MAX {
@@ -98,7 +96,10 @@ pub(super) fn partition_for(entry: &TopicEntry, out: &Output<'_>) -> Result<u32,
         (Some(partition), _) => partition,
         (None, Some(key)) => partition_of(key, entry.spec.partitions),
         (None, None) => {
-            return Err(fatal("record_without_key", format!("a record for {} has neither key nor partition", out.topic)));
+            return Err(fatal(
+                "record_without_key",
+                format!("a record for {} has neither key nor partition", out.topic),
+            ));
         }
     };
     if partition >= entry.spec.partitions {

@@ -18,8 +18,8 @@ use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch};
 use parking_lot::RwLock;
 
 use super::codec::{Chunk, FORMAT, Malformed, Reader};
-use super::probe::Probe;
 use super::expired::{self, Expired};
+use super::probe::Probe;
 use super::signal::Waiters;
 use crate::{Batch, Cause, Cleanup, Fault, Position, Topic, TopicSpec};
 
@@ -177,7 +177,8 @@ impl Store {
     }
 
     pub(super) fn require_topic(&self, topic: &Topic) -> Result<Arc<TopicEntry>, Fault> {
-        self.topic(topic).ok_or_else(|| fatal("topic_missing", format!("topic {topic} does not exist: apply the topics")))
+        self.topic(topic)
+            .ok_or_else(|| fatal("topic_missing", format!("topic {topic} does not exist: apply the topics")))
     }
 
     pub(super) fn topics(&self) -> Vec<Arc<TopicEntry>> {
@@ -230,7 +231,9 @@ impl Store {
             Err(error) => {
                 tracing::error!(%error, "the log could not be written; it refuses every write from now on");
                 let _ = self.damage.set(error.to_string());
-                Err(Fault::Unknown(Cause::new("log_write_failed", "the batch may or may not be on the disk").caused_by(error)))
+                Err(Fault::Unknown(
+                    Cause::new("log_write_failed", "the batch may or may not be on the disk").caused_by(error),
+                ))
             }
         }
     }
@@ -304,7 +307,9 @@ impl Store {
                 write_header(dir, &identity)?;
                 Ok(identity)
             }
-            (None, _) => Err(fatal("log_foreign", format!("the database in {} was not made by this log", dir.display()))),
+            (None, _) => {
+                Err(fatal("log_foreign", format!("the database in {} was not made by this log", dir.display())))
+            }
         }
     }
 
@@ -352,10 +357,13 @@ impl Store {
             extent.end.store(end, Ordering::Release);
             extent.last_time_ms.store(time_ms, Ordering::Release);
         }
-        let bounds = record_key(entry.id, partition, extent.end.load(Ordering::Acquire))..=record_key(entry.id, partition, u64::MAX);
+        let bounds = record_key(entry.id, partition, extent.end.load(Ordering::Acquire))
+            ..=record_key(entry.id, partition, u64::MAX);
         match self.records.range(bounds).next() {
             None => Ok(()),
-            Some(_) => Err(fatal("log_damaged", format!("{}-{partition} holds records past its end", entry.spec.topic))),
+            Some(_) => {
+                Err(fatal("log_damaged", format!("{}-{partition} holds records past its end", entry.spec.topic)))
+            }
         }
     }
 }

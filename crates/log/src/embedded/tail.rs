@@ -30,15 +30,26 @@ struct Cursor {
 
 impl EmbeddedTail {
     pub(super) fn new(shared: Arc<Shared>, from: &[Position]) -> Result<Self, Fault> {
-        let mut tail =
-            Self { shared, signal: Arc::default(), cursors: Vec::with_capacity(from.len()), index: BTreeMap::new(), turn: 0 };
+        let mut tail = Self {
+            shared,
+            signal: Arc::default(),
+            cursors: Vec::with_capacity(from.len()),
+            index: BTreeMap::new(),
+            turn: 0,
+        };
         for position in from {
             let entry = tail.shared.store.require_topic(&position.topic)?;
             if entry.extent(position.partition).is_none() {
-                return Err(fatal("partition_missing", format!("{}-{} does not exist", position.topic, position.partition)));
+                return Err(fatal(
+                    "partition_missing",
+                    format!("{}-{} does not exist", position.topic, position.partition),
+                ));
             }
             if tail.index.insert((position.topic.clone(), position.partition), tail.cursors.len()).is_some() {
-                return Err(fatal("partition_twice", format!("{}-{} is named twice", position.topic, position.partition)));
+                return Err(fatal(
+                    "partition_twice",
+                    format!("{}-{} is named twice", position.topic, position.partition),
+                ));
             }
             if !tail.cursors.iter().any(|cursor| cursor.entry.id == entry.id) {
                 entry.waiters.add(&tail.signal);
@@ -91,7 +102,10 @@ impl Tail for EmbeddedTail {
         for position in at {
             let found = self.index.get(&(position.topic.clone(), position.partition)).copied();
             let Some(cursor) = found.and_then(|index| self.cursors.get_mut(index)) else {
-                return Err(fatal("partition_missing", format!("{}-{} is not read", position.topic, position.partition)));
+                return Err(fatal(
+                    "partition_missing",
+                    format!("{}-{} is not read", position.topic, position.partition),
+                ));
             };
             cursor.next_offset = position.offset;
         }
