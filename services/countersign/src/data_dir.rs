@@ -1,0 +1,83 @@
+//! The data directory: what lies where (conventions.md), and who is running in it.
+
+use std::fs;
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// Paths under `--data DIR`.
+#[derive(Clone, Debug)]
+pub(crate) struct DataDir(PathBuf);
+
+/// Who runs here: read by the commands that talk to a running process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Run {
+    pub(crate) pid: u32,
+    pub(crate) http: Option<SocketAddr>,
+    pub(crate) admin: SocketAddr,
+}
+
+impl DataDir {
+    /// Makes the directory if it is missing.
+    pub(crate) fn open(path: &Path) -> std::io::Result<Self> {
+        fs::create_dir_all(path.join("state"))?;
+        Ok(Self(path.to_owned()))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub(crate) fn log(&self) -> PathBuf {
+        self.0.join("log")
+    }
+
+    pub(crate) fn state(&self) -> PathBuf {
+        self.0.join("state")
+    }
+
+    pub(crate) fn signing(&self) -> PathBuf {
+        self.0.join("signing")
+    }
+
+    pub(crate) fn access_db(&self) -> PathBuf {
+        self.0.join("access.db")
+    }
+
+    pub(crate) fn ledger_db(&self) -> PathBuf {
+        self.0.join("ledger.db")
+    }
+
+    pub(crate) fn view_db(&self) -> PathBuf {
+        self.0.join("view.db")
+    }
+
+    fn run_file(&self) -> PathBuf {
+        self.0.join("run.json")
+    }
+
+    /// Says who runs here, for the commands beside it.
+    pub(crate) fn announce(&self, run: &Run) -> std::io::Result<()> {
+        let temporary = self.0.join("run.json.new");
+        let mut file = fs::File::create(&temporary)?;
+        serde_json::to_writer(&mut file, run)?;
+        file.flush()?;
+        fs::rename(temporary, self.run_file())
+    }
+
+    /// Takes the announcement back.
+    pub(crate) fn withdraw(&self) {
+        if let Err(error) = fs::remove_file(self.run_file()) {
+            tracing::debug!(%error, "run.json was gone already");
+        }
+    }
+
+    /// The process that runs here, if it is still alive.
+    pub(crate) fn running(&self) -> Option<Run> {
+        let run: Run = serde_json::from_slice(&fs::read(self.run_file()).ok()?).ok()?;
+        // A process that was killed leaves its file behind.
+        Path::new("/proc").join(run.pid.to_string()).exists().then_some(run)
+    }
+}
