@@ -28,16 +28,10 @@ impl Currency {
     pub fn of(code: &str) -> Result<Self, CurrencyError> {
         for (exponent, codes) in WITH_MINOR_UNIT {
             if let Some(known) = codes.split_ascii_whitespace().find(|known| *known == code) {
-                return Ok(Self {
-                    code: known,
-                    exponent: *exponent,
-                });
+                return Ok(Self { code: known, exponent: *exponent });
             }
         }
-        if WITHOUT_MINOR_UNIT
-            .split_ascii_whitespace()
-            .any(|known| known == code)
-        {
+        if WITHOUT_MINOR_UNIT.split_ascii_whitespace().any(|known| known == code) {
             Err(CurrencyError::NoMinorUnit)
         } else {
             Err(CurrencyError::Unknown)
@@ -56,12 +50,9 @@ impl Currency {
 
     /// Every currency with a minor unit.
     pub fn all() -> impl Iterator<Item = Self> {
-        WITH_MINOR_UNIT.iter().flat_map(|(exponent, codes)| {
-            codes.split_ascii_whitespace().map(|code| Self {
-                code,
-                exponent: *exponent,
-            })
-        })
+        WITH_MINOR_UNIT
+            .iter()
+            .flat_map(|(exponent, codes)| codes.split_ascii_whitespace().map(|code| Self { code, exponent: *exponent }))
     }
 }
 
@@ -89,10 +80,7 @@ const WITH_MINOR_UNIT: &[(u8, &str)] = &[
          SRD SSP STN SVC SYP SZL THB TJS TMT TOP TRY TTD TWD TZS UAH USN UYU UZS VED VES WST XAD XCD XCG YER ZAR ZMW \
          ZWG",
     ),
-    (
-        0,
-        "JPY BIF CLP DJF GNF ISK KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF",
-    ),
+    (0, "JPY BIF CLP DJF GNF ISK KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF"),
     (3, "BHD IQD JOD KWD LYD OMR TND"),
     (4, "CLF UYW"),
 ];
@@ -105,20 +93,8 @@ mod tests {
 
     #[test]
     fn exponents_are_those_of_the_list() {
-        for (code, exponent) in [
-            ("USD", 2),
-            ("EUR", 2),
-            ("JPY", 0),
-            ("KWD", 3),
-            ("CLF", 4),
-            ("ISK", 0),
-            ("UGX", 0),
-        ] {
-            assert_eq!(
-                Currency::of(code).map(Currency::exponent),
-                Ok(exponent),
-                "{code}"
-            );
+        for (code, exponent) in [("USD", 2), ("EUR", 2), ("JPY", 0), ("KWD", 3), ("CLF", 4), ("ISK", 0), ("UGX", 0)] {
+            assert_eq!(Currency::of(code).map(Currency::exponent), Ok(exponent), "{code}");
         }
     }
 
@@ -143,11 +119,7 @@ mod tests {
         codes.sort_unstable();
         codes.dedup();
         assert_eq!(codes.len(), count);
-        assert!(
-            codes
-                .iter()
-                .all(|code| code.len() == 3 && code.bytes().all(|byte| byte.is_ascii_uppercase()))
-        );
+        assert!(codes.iter().all(|code| code.len() == 3 && code.bytes().all(|byte| byte.is_ascii_uppercase())));
         assert!(count > 170, "{count}");
     }
 }

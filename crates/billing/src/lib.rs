@@ -14,9 +14,6 @@ mod schedule;
 pub use currency::{Currency, CurrencyError};
 pub use money::{Minor, MoneyError, round_half_up};
 pub use posting::{
-    Account, AccountError, Charge, FEES_ACCOUNT, PostingError, Transfer, debits_equal_credits,
-    exchange_charge,
+    Account, AccountError, Charge, FEES_ACCOUNT, PostingError, Transfer, debits_equal_credits, exchange_charge,
 };
-pub use schedule::{
-    BUILTIN_TARIFF_VERSION, Discount, Fee, PPM, Schedule, ScheduleError, Tariffs, fee,
-};
+pub use schedule::{BUILTIN_TARIFF_VERSION, Discount, Fee, PPM, Schedule, ScheduleError, Tariffs, fee};

@@ -50,18 +50,12 @@ impl Minor {
 
     /// Sum. Errors: `Overflow`.
     pub fn plus(self, other: Self) -> Result<Self, MoneyError> {
-        self.0
-            .checked_add(other.0)
-            .map(Self)
-            .ok_or(MoneyError::Overflow)
+        self.0.checked_add(other.0).map(Self).ok_or(MoneyError::Overflow)
     }
 
     /// Difference. Errors: `Overflow`.
     pub fn minus(self, other: Self) -> Result<Self, MoneyError> {
-        self.0
-            .checked_sub(other.0)
-            .map(Self)
-            .ok_or(MoneyError::Overflow)
+        self.0.checked_sub(other.0).map(Self).ok_or(MoneyError::Overflow)
     }
 
     /// The same amount the other way round. Errors: `Overflow`.
@@ -74,9 +68,7 @@ impl TryFrom<i128> for Minor {
     type Error = MoneyError;
 
     fn try_from(units: i128) -> Result<Self, MoneyError> {
-        i64::try_from(units)
-            .map(Self)
-            .map_err(|_| MoneyError::Overflow)
+        i64::try_from(units).map(Self).map_err(|_| MoneyError::Overflow)
     }
 }
 
@@ -94,19 +86,11 @@ pub fn round_half_up(numerator: i128, denominator: i128) -> Result<i128, MoneyEr
     if numerator < 0 || denominator <= 0 {
         return Err(MoneyError::Overflow);
     }
-    let whole = numerator
-        .checked_div(denominator)
-        .ok_or(MoneyError::Overflow)?;
-    let rest = numerator
-        .checked_rem(denominator)
-        .ok_or(MoneyError::Overflow)?;
+    let whole = numerator.checked_div(denominator).ok_or(MoneyError::Overflow)?;
+    let rest = numerator.checked_rem(denominator).ok_or(MoneyError::Overflow)?;
     // rest >= denominator - rest says "at least a half" without doubling.
     let missing = denominator.checked_sub(rest).ok_or(MoneyError::Overflow)?;
-    if rest >= missing {
-        whole.checked_add(1).ok_or(MoneyError::Overflow)
-    } else {
-        Ok(whole)
-    }
+    if rest >= missing { whole.checked_add(1).ok_or(MoneyError::Overflow) } else { Ok(whole) }
 }
 
 #[cfg(test)]
@@ -127,14 +111,8 @@ mod tests {
 
     #[test]
     fn sums_past_64_bits_are_errors() {
-        assert_eq!(
-            Minor::new(i64::MAX).plus(Minor::new(1)),
-            Err(MoneyError::Overflow)
-        );
-        assert_eq!(
-            Minor::new(i64::MIN).minus(Minor::new(1)),
-            Err(MoneyError::Overflow)
-        );
+        assert_eq!(Minor::new(i64::MAX).plus(Minor::new(1)), Err(MoneyError::Overflow));
+        assert_eq!(Minor::new(i64::MIN).minus(Minor::new(1)), Err(MoneyError::Overflow));
         assert_eq!(Minor::new(i64::MIN).mirrored(), Err(MoneyError::Overflow));
         assert_eq!(Minor::new(2).minus(Minor::new(3)), Ok(Minor::new(-1)));
     }
@@ -142,21 +120,10 @@ mod tests {
     #[test]
     fn an_amount_has_one_spelling() {
         assert_eq!(Minor::parse("0"), Ok(Minor::ZERO));
-        assert_eq!(
-            Minor::parse("9223372036854775807"),
-            Ok(Minor::new(i64::MAX))
-        );
-        assert_eq!(
-            Minor::parse("-9223372036854775808"),
-            Ok(Minor::new(i64::MIN))
-        );
-        assert_eq!(
-            Minor::parse("9223372036854775808"),
-            Err(MoneyError::Overflow)
-        );
-        for text in [
-            "", "-", "-0", "00", "01", "+1", "1.0", "1e3", " 1", "1 ", "--1", "١",
-        ] {
+        assert_eq!(Minor::parse("9223372036854775807"), Ok(Minor::new(i64::MAX)));
+        assert_eq!(Minor::parse("-9223372036854775808"), Ok(Minor::new(i64::MIN)));
+        assert_eq!(Minor::parse("9223372036854775808"), Err(MoneyError::Overflow));
+        for text in ["", "-", "-0", "00", "01", "+1", "1.0", "1e3", " 1", "1 ", "--1", "١"] {
             assert_eq!(Minor::parse(text), Err(MoneyError::Malformed), "{text:?}");
         }
     }

@@ -45,17 +45,11 @@ impl Account {
         let ruled = match name.as_bytes() {
             [first, rest @ ..] => {
                 first.is_ascii_alphanumeric()
-                    && rest
-                        .iter()
-                        .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(byte))
+                    && rest.iter().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(byte))
             }
             [] => false,
         };
-        if ruled && name.len() <= NAME_BYTES_MAX {
-            Ok(Self(format!("{tenant}:{name}")))
-        } else {
-            Err(AccountError)
-        }
+        if ruled && name.len() <= NAME_BYTES_MAX { Ok(Self(format!("{tenant}:{name}"))) } else { Err(AccountError) }
     }
 
     /// The whole name.
@@ -107,10 +101,7 @@ pub enum PostingError {
 ///
 /// # Errors
 /// A payee that cannot be an account, a negative gross, a fee that cannot be computed.
-pub fn exchange_charge(
-    schedule: &Schedule,
-    charge: Charge<'_>,
-) -> Result<Vec<Transfer>, PostingError> {
+pub fn exchange_charge(schedule: &Schedule, charge: Charge<'_>) -> Result<Vec<Transfer>, PostingError> {
     if charge.gross < Minor::ZERO {
         return Err(PostingError::Negative);
     }
@@ -153,8 +144,7 @@ pub fn debits_equal_credits(transfers: &[Transfer], gross: Minor) -> Result<bool
         left = left.checked_add(*balance).ok_or(MoneyError::Overflow)?;
     }
     let one_currency = transfers.iter().all(|transfer| {
-        transfer.amount > Minor::ZERO
-            && Some(&transfer.currency) == transfers.first().map(|first| &first.currency)
+        transfer.amount > Minor::ZERO && Some(&transfer.currency) == transfers.first().map(|first| &first.currency)
     });
     Ok(left == 0 && one_currency && moved == i128::from(gross.units()))
 }
@@ -167,15 +157,7 @@ mod tests {
     fn charged(gross: i64, payee: &str) -> Result<Vec<Transfer>, PostingError> {
         let tariffs = Tariffs::builtin();
         let schedule = tariffs.at("USD", 0).unwrap().0;
-        exchange_charge(
-            schedule,
-            Charge {
-                tenant: "acme",
-                payee,
-                gross: Minor::new(gross),
-                volume: 0,
-            },
-        )
+        exchange_charge(schedule, Charge { tenant: "acme", payee, gross: Minor::new(gross), volume: 0 })
     }
 
     #[test]
@@ -183,25 +165,10 @@ mod tests {
         let transfers = charged(9_900, "agent-7").unwrap();
         let flat: Vec<_> = transfers
             .iter()
-            .map(|one| {
-                (
-                    one.debit_account.as_str(),
-                    one.credit_account.as_str(),
-                    one.amount.units(),
-                )
-            })
+            .map(|one| (one.debit_account.as_str(), one.credit_account.as_str(), one.amount.units()))
             .collect();
-        assert_eq!(
-            flat,
-            [
-                ("acme:main", "acme:agent-7", 9_595),
-                ("acme:main", "countersign:fees", 305)
-            ]
-        );
-        assert_eq!(
-            debits_equal_credits(&transfers, Minor::new(9_900)),
-            Ok(true)
-        );
+        assert_eq!(flat, [("acme:main", "acme:agent-7", 9_595), ("acme:main", "countersign:fees", 305)]);
+        assert_eq!(debits_equal_credits(&transfers, Minor::new(9_900)), Ok(true));
     }
 
     #[test]
@@ -221,11 +188,7 @@ mod tests {
     fn negative_charges_and_names_against_the_rule_are_refused() {
         assert_eq!(charged(-1, "agent-7"), Err(PostingError::Negative));
         for payee in ["", "-a", "a:b", "a b", "é", &"a".repeat(65)] {
-            assert_eq!(
-                charged(1, payee),
-                Err(PostingError::Payee(AccountError)),
-                "{payee:?}"
-            );
+            assert_eq!(charged(1, payee), Err(PostingError::Payee(AccountError)), "{payee:?}");
         }
         assert!(charged(1, &"a".repeat(64)).is_ok());
     }

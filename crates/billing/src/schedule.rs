@@ -60,28 +60,18 @@ impl Schedule {
         if rate_ppm > PPM || discounts.iter().any(|discount| discount.factor_ppm > PPM) {
             return Err(ScheduleError::ShareAboveOne);
         }
-        if fixed < Minor::ZERO
-            || discounts
-                .iter()
-                .any(|discount| discount.from_volume_minor < 0)
-        {
+        if fixed < Minor::ZERO || discounts.iter().any(|discount| discount.from_volume_minor < 0) {
             return Err(ScheduleError::Negative);
         }
         discounts.sort_unstable_by_key(|discount| discount.from_volume_minor);
         let mut following = discounts.iter().skip(1);
-        if discounts.iter().any(|discount| {
-            following
-                .next()
-                .is_some_and(|next| next.from_volume_minor == discount.from_volume_minor)
-        }) {
+        if discounts
+            .iter()
+            .any(|discount| following.next().is_some_and(|next| next.from_volume_minor == discount.from_volume_minor))
+        {
             return Err(ScheduleError::RepeatedVolume);
         }
-        Ok(Self {
-            currency,
-            rate_ppm,
-            fixed,
-            discounts,
-        })
+        Ok(Self { currency, rate_ppm, fixed, discounts })
     }
 
     /// The currency that it is for.
@@ -117,18 +107,10 @@ pub fn fee(schedule: &Schedule, gross: Minor, volume: i128) -> Result<Fee, Sched
     if volume < 0 {
         return Err(ScheduleError::Negative);
     }
-    let size = i128::from(gross.units())
-        .checked_abs()
-        .ok_or(ScheduleError::Money(MoneyError::Overflow))?;
-    let fee =
-        fee_of_size(schedule, size, volume).ok_or(ScheduleError::Money(MoneyError::Overflow))?;
-    let fee = if gross < Minor::ZERO {
-        fee.checked_neg()
-    } else {
-        Some(fee)
-    };
-    let fee = Minor::try_from(fee.ok_or(ScheduleError::Money(MoneyError::Overflow))?)
-        .map_err(ScheduleError::Money)?;
+    let size = i128::from(gross.units()).checked_abs().ok_or(ScheduleError::Money(MoneyError::Overflow))?;
+    let fee = fee_of_size(schedule, size, volume).ok_or(ScheduleError::Money(MoneyError::Overflow))?;
+    let fee = if gross < Minor::ZERO { fee.checked_neg() } else { Some(fee) };
+    let fee = Minor::try_from(fee.ok_or(ScheduleError::Money(MoneyError::Overflow))?).map_err(ScheduleError::Money)?;
     let net = gross.minus(fee).map_err(ScheduleError::Money)?;
     Ok(Fee { fee, net })
 }
@@ -188,13 +170,9 @@ impl Tariffs {
     ///
     /// # Panics
     /// If the file compiled in is not valid, which the test `the_shipped_tariffs_are_valid` rules out.
-    #[expect(
-        clippy::expect_used,
-        reason = "the file is compiled in and read by a test"
-    )]
+    #[expect(clippy::expect_used, reason = "the file is compiled in and read by a test")]
     pub fn builtin() -> Self {
-        let written: WrittenTariffs =
-            serde_json::from_str(BUILTIN).expect("the shipped tariffs are valid JSON");
+        let written: WrittenTariffs = serde_json::from_str(BUILTIN).expect("the shipped tariffs are valid JSON");
         let mut tariffs = Self::none();
         for entry in written.schedules {
             let fixed = Minor::new(entry.fixed_minor);
@@ -208,11 +186,7 @@ impl Tariffs {
     /// These and one more, which holds from `from_ms` (milliseconds since the Unix epoch) on.
     #[must_use]
     pub fn with(mut self, schedule: Schedule, from_ms: i64, tariff_version: &str) -> Self {
-        self.dated.push(Dated {
-            from_ms,
-            tariff_version: tariff_version.to_owned(),
-            schedule,
-        });
+        self.dated.push(Dated { from_ms, tariff_version: tariff_version.to_owned(), schedule });
         self.dated.sort_by_key(|dated| dated.from_ms);
         self
     }
@@ -246,19 +220,9 @@ mod tests {
 
     #[test]
     fn the_fee_is_2_8_percent_and_28_cents() {
-        let cases = [
-            (500, 42),
-            (9_900, 305),
-            (10_000, 308),
-            (100_000, 2_828),
-            (1_000_000, 28_028),
-        ];
+        let cases = [(500, 42), (9_900, 305), (10_000, 308), (100_000, 2_828), (1_000_000, 28_028)];
         for (gross, expected) in cases {
-            assert_eq!(
-                fee(&dollars(), Minor::new(gross), 0).unwrap().fee,
-                Minor::new(expected),
-                "{gross}"
-            );
+            assert_eq!(fee(&dollars(), Minor::new(gross), 0).unwrap().fee, Minor::new(expected), "{gross}");
         }
     }
 
@@ -273,22 +237,10 @@ mod tests {
     #[test]
     fn the_discount_multiplies_the_whole_fee_from_its_volume_on() {
         let gross = Minor::new(1_000_000);
-        assert_eq!(
-            fee(&dollars(), gross, 99_999).unwrap().fee,
-            Minor::new(28_028)
-        );
-        assert_eq!(
-            fee(&dollars(), gross, 100_000).unwrap().fee,
-            Minor::new(26_627)
-        );
-        assert_eq!(
-            fee(&dollars(), gross, 1_000_000).unwrap().fee,
-            Minor::new(25_225)
-        );
-        assert_eq!(
-            fee(&dollars(), gross, i128::MAX).unwrap().fee,
-            Minor::new(23_824)
-        );
+        assert_eq!(fee(&dollars(), gross, 99_999).unwrap().fee, Minor::new(28_028));
+        assert_eq!(fee(&dollars(), gross, 100_000).unwrap().fee, Minor::new(26_627));
+        assert_eq!(fee(&dollars(), gross, 1_000_000).unwrap().fee, Minor::new(25_225));
+        assert_eq!(fee(&dollars(), gross, i128::MAX).unwrap().fee, Minor::new(23_824));
     }
 
     #[test]
@@ -299,41 +251,21 @@ mod tests {
 
     #[test]
     fn a_schedule_that_makes_no_sense_is_refused() {
-        let discount = |from_volume_minor, factor_ppm| Discount {
-            from_volume_minor,
-            factor_ppm,
-        };
-        let made = |rate_ppm, fixed, discounts| {
-            Schedule::new("USD", rate_ppm, Minor::new(fixed), discounts)
-        };
+        let discount = |from_volume_minor, factor_ppm| Discount { from_volume_minor, factor_ppm };
+        let made = |rate_ppm, fixed, discounts| Schedule::new("USD", rate_ppm, Minor::new(fixed), discounts);
         assert_eq!(made(PPM + 1, 0, vec![]), Err(ScheduleError::ShareAboveOne));
         assert_eq!(made(1, -1, vec![]), Err(ScheduleError::Negative));
-        assert_eq!(
-            made(1, 0, vec![discount(0, PPM + 1)]),
-            Err(ScheduleError::ShareAboveOne)
-        );
-        assert_eq!(
-            made(1, 0, vec![discount(-1, 1)]),
-            Err(ScheduleError::Negative)
-        );
+        assert_eq!(made(1, 0, vec![discount(0, PPM + 1)]), Err(ScheduleError::ShareAboveOne));
+        assert_eq!(made(1, 0, vec![discount(-1, 1)]), Err(ScheduleError::Negative));
         let repeated = vec![discount(5, 1), discount(9, 2), discount(5, 3)];
         assert_eq!(made(1, 0, repeated), Err(ScheduleError::RepeatedVolume));
-        assert!(matches!(
-            Schedule::new("XAU", 1, Minor::ZERO, vec![]),
-            Err(ScheduleError::Currency(_))
-        ));
-        assert_eq!(
-            fee(&dollars(), Minor::new(1), -1),
-            Err(ScheduleError::Negative)
-        );
+        assert!(matches!(Schedule::new("XAU", 1, Minor::ZERO, vec![]), Err(ScheduleError::Currency(_))));
+        assert_eq!(fee(&dollars(), Minor::new(1), -1), Err(ScheduleError::Negative));
     }
 
     #[test]
     fn the_order_of_discounts_does_not_matter() {
-        let discount = |from_volume_minor, factor_ppm| Discount {
-            from_volume_minor,
-            factor_ppm,
-        };
+        let discount = |from_volume_minor, factor_ppm| Discount { from_volume_minor, factor_ppm };
         let rising = Schedule::new("USD", 1, Minor::ZERO, vec![discount(1, 9), discount(2, 8)]);
         let falling = Schedule::new("USD", 1, Minor::ZERO, vec![discount(2, 8), discount(1, 9)]);
         assert_eq!(rising, falling);

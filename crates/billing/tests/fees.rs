@@ -1,8 +1,7 @@
 //! Golden vectors of the fee, and what holds for every fee.
 
-use billing::{
-    Charge, Discount, Minor, PPM, Schedule, Tariffs, debits_equal_credits, exchange_charge, fee,
-};
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "test code fails by panicking")]
+use billing::{Charge, Discount, Minor, PPM, Schedule, Tariffs, debits_equal_credits, exchange_charge, fee};
 use proptest::prelude::*;
 use serde_json::Value;
 
@@ -25,13 +24,7 @@ fn written(schedule: &Value) -> Schedule {
         })
         .collect();
     let fixed = Minor::parse(schedule["fixed_minor"].as_str().unwrap()).unwrap();
-    Schedule::new(
-        schedule["currency"].as_str().unwrap(),
-        ppm(&schedule["rate_ppm"]),
-        fixed,
-        discounts,
-    )
-    .unwrap()
+    Schedule::new(schedule["currency"].as_str().unwrap(), ppm(&schedule["rate_ppm"]), fixed, discounts).unwrap()
 }
 
 #[test]
@@ -43,26 +36,12 @@ fn every_golden_fee_comes_out() {
         let request = &vector["request"];
         let schedule = match request.get("schedule") {
             Some(own) => written(own),
-            None => tariffs
-                .at(request["currency"].as_str().unwrap(), 0)
-                .unwrap()
-                .0
-                .clone(),
+            None => tariffs.at(request["currency"].as_str().unwrap(), 0).unwrap().0.clone(),
         };
         let gross = Minor::parse(request["gross_minor"].as_str().unwrap()).unwrap();
         let split = fee(&schedule, gross, integer(&request["volume_minor"])).unwrap();
-        assert_eq!(
-            split.fee.to_string(),
-            vector["expected"]["fee_minor"].as_str().unwrap(),
-            "{}",
-            vector["id"]
-        );
-        assert_eq!(
-            split.net.to_string(),
-            vector["expected"]["net_minor"].as_str().unwrap(),
-            "{}",
-            vector["id"]
-        );
+        assert_eq!(split.fee.to_string(), vector["expected"]["fee_minor"].as_str().unwrap(), "{}", vector["id"]);
+        assert_eq!(split.net.to_string(), vector["expected"]["net_minor"].as_str().unwrap(), "{}", vector["id"]);
         seen += 1;
     }
     assert_eq!(seen, 20);
@@ -73,10 +52,7 @@ fn schedules() -> impl Strategy<Value = Schedule> {
     (0..=PPM, 0_i64..=i64::MAX, discounts).prop_map(|(rate_ppm, fixed, discounts)| {
         let discounts = discounts
             .into_iter()
-            .map(|(from_volume_minor, factor_ppm)| Discount {
-                from_volume_minor,
-                factor_ppm,
-            })
+            .map(|(from_volume_minor, factor_ppm)| Discount { from_volume_minor, factor_ppm })
             .collect();
         Schedule::new("USD", rate_ppm, Minor::new(fixed), discounts).unwrap()
     })
