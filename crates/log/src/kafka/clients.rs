@@ -1,0 +1,292 @@
+//! The clients that every part shares, and what they are asked: cluster, partitions, ends, committed offsets.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use rdkafka::client::ClientContext;
+use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::config::{self, KafkaConfig};
+use super::fault::{During, fault, misconfigured};
+use super::topic_id;
+use super::watchdog::Watchdog;
+use crate::{Cause, Fault, Position, Topic};
+
+/// Of clients that read without a group of ours. They commit nothing, so the broker never makes a group of it.
+const READER: &str = "countersign-reader";
+
+/// Sends what librdkafka has to say to our log, at levels that do not alarm for what it mends by itself.
+#[derive(Debug)]
+pub(super) struct Quiet;
+
+impl ClientContext for Quiet {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        tell(level, facility, line);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "librdkafka");
+    }
+}
+
+impl ConsumerContext for Quiet {}
+
+pub(super) fn tell(level: RDKafkaLogLevel, facility: &str, line: &str) {
+    match level {
+        RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
+            tracing::warn!(facility, line, "librdkafka");
+        }
+        _ => tracing::debug!(facility, line, "librdkafka"),
+    }
+}
+
+pub(super) type Reader = BaseConsumer<Quiet>;
+
+/// What is known of the cluster and how to ask it more.
+pub(super) struct Clients {
+    pub(super) config: KafkaConfig,
+    pub(super) watchdog: Watchdog,
+    /// Answers ends up to the last stable offset.
+    committed: Reader,
+    /// Answers ends with open transactions (DESIGN R3).
+    uncommitted: Reader,
+    /// A client can ask for the offsets of its own group alone.
+    groups: Mutex<HashMap<String, Arc<Reader>>>,
+    cluster: String,
+}
+
+impl Clients {
+    pub(super) fn connect(config: KafkaConfig) -> Result<Self, Fault> {
+        let watchdog =
+            Watchdog::start().map_err(|error| misconfigured("threads", error.to_string()))?;
+        let committed: Reader = create(&config::consumer(&config, READER)?, Quiet)?;
+        let mut uncommitted = config::consumer(&config, READER)?;
+        uncommitted.set("isolation.level", "read_uncommitted");
+        let uncommitted: Reader = create(&uncommitted, Quiet)?;
+        // Metadata first: the id comes with it, and an unreachable cluster is told apart from one without an id.
+        committed
+            .fetch_metadata(Some("countersign-probe"), config.timings.call)
+            .map_err(|error| unreachable(&config.brokers, error))?;
+        let cluster = committed
+            .client()
+            .fetch_cluster_id(config.timings.call)
+            .ok_or_else(|| misconfigured("cluster_without_id", format!("{} told no cluster id", config.brokers)))?;
+        Ok(Self { config, watchdog, committed, uncommitted, groups: Mutex::default(), cluster })
+    }
+
+    pub(super) fn cluster(&self) -> &str {
+        &self.cluster
+    }
+
+    pub(super) fn hang(&self) -> Duration {
+        self.config.timings.hang
+    }
+
+    fn call(&self) -> Duration {
+        self.config.timings.call
+    }
+
+    pub(super) fn partitions(&self, topic: &Topic) -> Result<Option<u32>, Fault> {
+        let _watch = self.watchdog.watch("fetch_metadata", self.hang());
+        let metadata = self
+            .committed
+            .fetch_metadata(Some(topic.as_str()), self.call())
+            .map_err(|error| fault(During::Ask, error))?;
+        let Some(found) = metadata.topics().iter().find(|found| found.name() == topic.as_str()) else { return Ok(None) };
+        match found.error().map(RDKafkaErrorCode::from) {
+            None => Ok(Some(u32::try_from(found.partitions().len()).unwrap_or(u32::MAX))),
+            Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => Ok(None),
+            Some(code) => Err(fault(During::Ask, KafkaError::MetadataFetch(code))),
+        }
+    }
+
+    pub(super) fn require_partitions(&self, topic: &Topic) -> Result<u32, Fault> {
+        self.partitions(topic)?
+            .ok_or_else(|| misconfigured("topic_missing", format!("topic {topic} does not exist; apply the topics first")))
+    }
+
+    /// Tells a topic from one of the same name that was made after it was deleted.
+    pub(super) fn topic_id(&self, topic: &Topic) -> Result<String, Fault> {
+        let _watch = self.watchdog.watch("describe_topics", self.hang());
+        topic_id::ask(self.committed.client(), topic, self.call())
+    }
+
+    /// Ends that a committed reader can reach.
+    pub(super) fn ends(&self, topic: &Topic, partitions: &[u32]) -> Result<Vec<Position>, Fault> {
+        self.offsets(&self.committed, topic, partitions, Offset::End)
+    }
+
+    /// Ends with what open transactions have written.
+    pub(super) fn open_ends(&self, topic: &Topic, partitions: &[u32]) -> Result<Vec<Position>, Fault> {
+        self.offsets(&self.uncommitted, topic, partitions, Offset::End)
+    }
+
+    pub(super) fn starts(&self, topic: &Topic, partitions: &[u32]) -> Result<Vec<Position>, Fault> {
+        self.offsets(&self.committed, topic, partitions, Offset::Beginning)
+    }
+
+    /// One request a broker, however many partitions: the "time" of a lookup may also be the end or the beginning.
+    fn offsets(&self, reader: &Reader, topic: &Topic, partitions: &[u32], at: Offset) -> Result<Vec<Position>, Fault> {
+        if partitions.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut asked = TopicPartitionList::with_capacity(partitions.len());
+        for partition in partitions {
+            asked
+                .add_partition_offset(topic.as_str(), raw_partition(*partition), at)
+                .map_err(|error| fault(During::Ask, error))?;
+        }
+        let _watch = self.watchdog.watch("offsets_for_times", self.hang());
+        let answered = reader.offsets_for_times(asked, self.call()).map_err(|error| fault(During::Ask, error))?;
+        answered
+            .elements()
+            .iter()
+            .map(|element| {
+                element.error().map_err(|error| fault(During::Ask, error))?;
+                match element.offset() {
+                    Offset::Offset(offset) => Ok(position(topic, element.partition(), offset)),
+                    other => Err(Fault::Retry(Cause::new("unavailable", format!("{topic} answered {other:?}")))),
+                }
+            })
+            .collect()
+    }
+
+    /// How far a group has come; partitions without an offset are left out. Waits for commits that are under way.
+    pub(super) fn progress(&self, group: &str, topic: &Topic, partitions: &[u32]) -> Result<Vec<Position>, Fault> {
+        let client = self.group_client(group)?;
+        let _watch = self.watchdog.watch("committed_offsets", self.hang());
+        committed_offsets(&client, topic, partitions, self.call())
+    }
+
+    /// Commits first offsets for a group that nobody is a member of.
+    pub(super) fn set_first_offsets(&self, group: &str, topic: &Topic, partitions: &[u32]) -> Result<(), Fault> {
+        let mut offsets = TopicPartitionList::with_capacity(partitions.len());
+        for partition in partitions {
+            offsets
+                .add_partition_offset(topic.as_str(), raw_partition(*partition), Offset::Offset(0))
+                .map_err(|error| fault(During::Ask, error))?;
+        }
+        let client = self.group_client(group)?;
+        let _watch = self.watchdog.watch("commit_offsets", self.hang());
+        client.commit(&offsets, rdkafka::consumer::CommitMode::Sync).map_err(|error| fault(During::Ask, error))
+    }
+
+    fn group_client(&self, group: &str) -> Result<Arc<Reader>, Fault> {
+        if let Some(known) = self.groups.lock().get(group) {
+            return Ok(Arc::clone(known));
+        }
+        let made: Arc<Reader> = Arc::new(create(&config::consumer(&self.config, group)?, Quiet)?);
+        Ok(Arc::clone(self.groups.lock().entry(group.to_owned()).or_insert(made)))
+    }
+
+    /// A consumer that is assigned its partitions and belongs to no group.
+    pub(super) fn reader(&self, cache_kbytes: u32) -> Result<Reader, Fault> {
+        let mut client = config::consumer(&self.config, READER)?;
+        client.set("queued.max.messages.kbytes", cache_kbytes.to_string());
+        create(&client, Quiet)
+    }
+
+    /// Waits until committed readers can see all that lay in the log when `upto` was asked for (KAFKA-10167).
+    /// `meanwhile` is called often.
+    pub(super) fn wait_stable(
+        &self,
+        topic: &Topic,
+        upto: &[Position],
+        meanwhile: &mut dyn FnMut() -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
+        let partitions = upto.iter().map(|end| end.partition).collect::<Vec<_>>();
+        let deadline = Instant::now() + self.config.timings.stability();
+        loop {
+            let stable = self.ends(topic, &partitions)?;
+            let waits_for = upto.iter().find(|end| {
+                !stable.iter().any(|seen| seen.partition == end.partition && seen.offset >= end.offset)
+            });
+            let Some(unstable) = waits_for else { return Ok(()) };
+            if Instant::now() >= deadline {
+                let detail = format!("an open transaction holds {topic}-{} back", unstable.partition);
+                return Err(Fault::Retry(Cause::new("unstable", detail)));
+            }
+            meanwhile()?;
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+/// Asks with any client of the group. The client reads committed, so offsets of open transactions are waited for.
+pub(super) fn committed_offsets<C: ConsumerContext>(
+    client: &BaseConsumer<C>,
+    topic: &Topic,
+    partitions: &[u32],
+    patience: Duration,
+) -> Result<Vec<Position>, Fault> {
+    if partitions.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut asked = TopicPartitionList::with_capacity(partitions.len());
+    for partition in partitions {
+        asked.add_partition(topic.as_str(), raw_partition(*partition));
+    }
+    let answered = client.committed_offsets(asked, patience).map_err(|error| fault(During::Ask, error))?;
+    let mut known = Vec::with_capacity(partitions.len());
+    for element in answered.elements() {
+        element.error().map_err(|error| fault(During::Ask, error))?;
+        if let Offset::Offset(offset) = element.offset() {
+            known.push(position(topic, element.partition(), offset));
+        }
+    }
+    Ok(known)
+}
+
+pub(super) fn create<C, T>(config: &ClientConfig, context: C) -> Result<T, Fault>
+where
+    C: ClientContext,
+    T: FromClientConfigAndContext<C>,
+{
+    config.create_with_context(context).map_err(|error| fault(During::Client, error))
+}
+
+fn unreachable(brokers: &str, error: KafkaError) -> Fault {
+    match fault(During::Ask, error) {
+        Fault::Retry(cause) => {
+            let detail = format!("no answer from Kafka at {brokers} ({})", cause.detail);
+            Fault::Retry(Cause { code: "unavailable", detail, source: cause.source })
+        }
+        other => other,
+    }
+}
+
+pub(super) fn position(topic: &Topic, partition: i32, offset: i64) -> Position {
+    Position { topic: topic.clone(), partition: known_partition(partition), offset: known_offset(offset) }
+}
+
+/// The protocol counts partitions from 0; -1 stands for none, which no caller passes on.
+pub(super) fn known_partition(partition: i32) -> u32 {
+    u32::try_from(partition).unwrap_or_default()
+}
+
+pub(super) fn known_offset(offset: i64) -> u64 {
+    u64::try_from(offset).unwrap_or_default()
+}
+
+pub(super) fn raw_partition(partition: u32) -> i32 {
+    i32::try_from(partition).unwrap_or(i32::MAX)
+}
+
+pub(super) fn raw_offset(offset: u64) -> i64 {
+    i64::try_from(offset).unwrap_or(i64::MAX)
+}
+
+/// A list for `assign`, with a place for each.
+pub(super) fn places<'a>(at: impl Iterator<Item = (&'a str, u32, u64)>) -> Result<TopicPartitionList, Fault> {
+    let mut list = TopicPartitionList::new();
+    for (topic, partition, offset) in at {
+        list.add_partition_offset(topic, raw_partition(partition), Offset::Offset(raw_offset(offset)))
+            .map_err(|error| fault(During::Ask, error))?;
+    }
+    Ok(list)
+}

@@ -1,0 +1,625 @@
+//! One member of a group: reads its partitions, stages, commits.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::KafkaError;
+use rdkafka::types::RDKafkaRespErr;
+use rdkafka::{Message, Offset, TopicPartitionList};
+
+use super::clients::{Clients, committed_offsets, create, known_offset, known_partition, places, raw_partition, tell};
+use super::config;
+use super::fault::{During, client_fault, fault, is_passing, misconfigured};
+use super::record::{headers, record};
+use super::restore::{Local, Restorer};
+use super::staged::Staged;
+use super::store::{Progress, Stage, Stores, now_ms};
+use super::tail::{POLL_BYTES_MAX, POLL_RECORDS_MAX};
+use super::transaction::{Outgoing, Transactions};
+use crate::{Batch, Cause, Committed, Fault, Member, Output, Polled, Position, Session, Topic};
+
+/// What the group has decided about us, in order. librdkafka tells it inside `poll`; we act on it afterwards.
+#[derive(Default)]
+struct Rebalances {
+    events: Mutex<VecDeque<Event>>,
+    is_closing: AtomicBool,
+}
+
+enum Event {
+    Assign(Vec<(String, u32)>),
+    Revoke { lost: bool },
+}
+
+impl ClientContext for Rebalances {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        tell(level, facility, line);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "librdkafka");
+    }
+}
+
+impl ConsumerContext for Rebalances {
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, event: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        if self.is_closing.load(Ordering::Acquire) {
+            // The end of the consumer waits for this answer.
+            if let Err(error) = consumer.unassign() {
+                tracing::debug!(%error, "cannot give partitions up at the end");
+            }
+            return;
+        }
+        let told = if event == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
+            let places = list.elements();
+            Event::Assign(places.iter().map(|at| (at.topic().to_owned(), known_partition(at.partition()))).collect())
+        } else {
+            Event::Revoke { lost: consumer.assignment_lost() }
+        };
+        self.events.lock().push_back(told);
+    }
+}
+
+impl Rebalances {
+    fn has_revoked(&self) -> bool {
+        self.events.lock().iter().any(|event| matches!(event, Event::Revoke { .. }))
+    }
+}
+
+type Consumes = BaseConsumer<Rebalances>;
+
+enum Seat {
+    /// The group has not decided yet.
+    Waiting,
+    /// Partitions that are ours but whose state is not restored yet.
+    Offered(Vec<u32>),
+    Held,
+    /// The caller has been asked to give its partitions up.
+    Leaving { lost: bool },
+}
+
+pub(super) struct KafkaSession {
+    clients: Arc<Clients>,
+    stores: Arc<Stores>,
+    member: Member,
+    partitions: u32,
+    changelog_id: String,
+    transactions: Transactions,
+    consumer: Consumes,
+    seat: Seat,
+    /// Next offset to read, by partition and index of the input.
+    next: BTreeMap<(u32, usize), u64>,
+    /// Places from which a record has been handed out since they were assigned.
+    has_read: BTreeSet<(u32, usize)>,
+    local: BTreeMap<u32, Local>,
+    staged: BTreeMap<u32, Staged>,
+    /// A failure has voided the transaction: `recover` first.
+    is_void: bool,
+    partitions_checked: Instant,
+}
+
+impl KafkaSession {
+    pub(super) fn join(clients: Arc<Clients>, stores: Arc<Stores>, member: &Member) -> Result<Self, Fault> {
+        let partitions = equal_partitions(&clients, member)?;
+        let changelog_id = member.state.as_ref().map(|topic| clients.topic_id(topic)).transpose()?.unwrap_or_default();
+        // First of all: what an earlier session of this slot left open is committed or gone before offsets are read.
+        let transactions = Transactions::open(Arc::clone(&clients), &member.group, &member.slot)?;
+        let timings = &clients.config.timings;
+        let mut config = config::consumer(&clients.config, &member.group)?;
+        config
+            .set("group.instance.id", format!("{}-{}", member.group, member.slot))
+            .set("group.protocol", "classic")
+            .set("partition.assignment.strategy", "range")
+            .set("session.timeout.ms", config::millis(timings.session))
+            .set("heartbeat.interval.ms", config::millis(timings.session / 5));
+        let consumer: Consumes = create(&config, Rebalances::default())?;
+        let inputs = member.inputs.iter().map(Topic::as_str).collect::<Vec<_>>();
+        consumer.subscribe(&inputs).map_err(|error| fault(During::Client, error))?;
+        Ok(Self {
+            clients,
+            stores,
+            member: member.clone(),
+            partitions,
+            changelog_id,
+            transactions,
+            consumer,
+            seat: Seat::Waiting,
+            next: BTreeMap::new(),
+            has_read: BTreeSet::new(),
+            local: BTreeMap::new(),
+            staged: BTreeMap::new(),
+            is_void: false,
+            partitions_checked: Instant::now(),
+        })
+    }
+
+    fn refuse_if_void(&self) -> Result<(), Fault> {
+        if self.is_void {
+            return Err(Fault::Abort(Cause::new("transaction_void", "a partition or a commit was lost: recover first")));
+        }
+        Ok(())
+    }
+
+    fn refuse_if_not_ours(&self, partition: u32) -> Result<(), Fault> {
+        if self.next.contains_key(&(partition, 0)) {
+            return Ok(());
+        }
+        Err(Fault::Abort(Cause::new("partition_lost", format!("partition {partition} is not ours"))))
+    }
+
+    fn local(&self, partition: u32) -> Result<&Local, Fault> {
+        self.refuse_if_not_ours(partition)?;
+        self.local.get(&partition).ok_or_else(|| {
+            misconfigured("state_missing", format!("{} was joined without a state topic", self.member.group))
+        })
+    }
+
+    fn voiding<T>(&mut self, outcome: Result<T, Fault>) -> Result<T, Fault> {
+        self.is_void |= outcome.is_err();
+        outcome
+    }
+
+    /// Acts on what the group has decided; answers what the caller must hear of it.
+    fn take_turn(&mut self) -> Result<Option<Polled>, Fault> {
+        if let Seat::Leaving { lost } = self.seat {
+            return Ok(Some(self.revocation(lost)));
+        }
+        loop {
+            // Taken out first: the queue must not be locked while librdkafka is called.
+            let event = self.consumer.context().events.lock().pop_front();
+            match event {
+                None => break,
+                Some(Event::Revoke { lost }) => {
+                    if matches!(self.seat, Seat::Held) && !self.next.is_empty() {
+                        self.seat = Seat::Leaving { lost };
+                        self.is_void |= lost && (self.transactions.is_open() || !self.staged.is_empty());
+                        return Ok(Some(self.revocation(lost)));
+                    }
+                    self.leave()?;
+                }
+                Some(Event::Assign(places)) => self.seat = Seat::Offered(self.whole_partitions(&places)?),
+            }
+        }
+        self.refuse_if_void()?;
+        if let Seat::Offered(partitions) = &self.seat {
+            let partitions = partitions.clone();
+            self.enter(&partitions)?;
+            if !partitions.is_empty() {
+                return Ok(Some(Polled::Assigned(self.positions())));
+            }
+        }
+        Ok(None)
+    }
+
+    fn revocation(&self, lost: bool) -> Polled {
+        let partitions = self.next.keys().map(|(partition, _)| *partition).collect::<BTreeSet<_>>();
+        Polled::Revoke { partitions: partitions.into_iter().collect(), lost }
+    }
+
+    /// Partition n of every input belongs together (range assignment of equal topics gives no other).
+    fn whole_partitions(&self, places: &[(String, u32)]) -> Result<Vec<u32>, Fault> {
+        let partitions = places.iter().map(|(_, partition)| *partition).collect::<BTreeSet<_>>();
+        for partition in &partitions {
+            for input in &self.member.inputs {
+                if !places.iter().any(|(topic, place)| topic == input.as_str() && place == partition) {
+                    let detail = format!("partition {partition} of {input} went to another member than its siblings");
+                    return Err(misconfigured("partitions_differ", detail));
+                }
+            }
+        }
+        Ok(partitions.into_iter().collect())
+    }
+
+    /// Committed offsets, then state, then reading: in this order (DESIGN R3).
+    fn enter(&mut self, partitions: &[u32]) -> Result<(), Fault> {
+        self.staged.clear();
+        self.check_partitions()?;
+        let committed = self.committed(partitions)?;
+        let committed_ref = &committed;
+        let by_topic = |partition: u32| {
+            let of = self.member.inputs.iter().enumerate();
+            of.map(move |(index, topic)| (topic.as_str().to_owned(), committed_ref.get(&(partition, index)).copied().unwrap_or(0)))
+        };
+        let mut local = BTreeMap::new();
+        if let Some(changelog) = &self.member.state {
+            let restorer = Restorer {
+                clients: &self.clients,
+                stores: &self.stores,
+                group: &self.member.group,
+                changelog,
+                changelog_id: &self.changelog_id,
+                partitions: self.partitions,
+            };
+            let inputs = partitions.iter().map(|partition| (*partition, by_topic(*partition).collect())).collect();
+            local = restorer.restore(inputs, &mut || keep_alive(&self.consumer))?;
+        }
+        self.local = local;
+        self.read_from(committed)?;
+        self.seat = Seat::Held;
+        Ok(())
+    }
+
+    fn committed(&self, partitions: &[u32]) -> Result<BTreeMap<(u32, usize), u64>, Fault> {
+        let mut committed = BTreeMap::new();
+        for (index, topic) in self.member.inputs.iter().enumerate() {
+            let _watch = self.clients.watchdog.watch("committed_offsets", self.clients.hang());
+            let known = committed_offsets(&self.consumer, topic, partitions, self.clients.config.timings.call)?;
+            let missing: Vec<u32> =
+                partitions.iter().copied().filter(|partition| !known.iter().any(|at| at.partition == *partition)).collect();
+            committed.extend(known.iter().map(|at| ((at.partition, index), at.offset)));
+            // Where nothing was ever written, the beginning is no rewind.
+            for end in self.clients.open_ends(topic, &missing)? {
+                if end.offset > 0 {
+                    let detail = format!(
+                        "group {} has no offset on {topic}-{}, which was written to; apply the topics before the first record, \
+                         or set the offset with Kafka's own tools",
+                        self.member.group, end.partition
+                    );
+                    return Err(misconfigured("offsets_missing", detail));
+                }
+                committed.insert((end.partition, index), 0);
+            }
+        }
+        Ok(committed)
+    }
+
+    /// Reads on from these places and no others; what was fetched from elsewhere is dropped.
+    fn read_from(&mut self, next: BTreeMap<(u32, usize), u64>) -> Result<(), Fault> {
+        let named = next.iter().filter_map(|((partition, index), offset)| {
+            self.member.inputs.get(*index).map(|topic| (topic.as_str(), *partition, *offset))
+        });
+        let list = places(named)?;
+        let _watch = self.clients.watchdog.watch("assign", self.clients.hang());
+        self.consumer.assign(&list).map_err(|error| fault(During::Read, error))?;
+        self.next = next;
+        self.has_read.clear();
+        Ok(())
+    }
+
+    fn leave(&mut self) -> Result<(), Fault> {
+        self.next.clear();
+        self.has_read.clear();
+        self.local.clear();
+        self.staged.clear();
+        self.seat = Seat::Waiting;
+        let _watch = self.clients.watchdog.watch("unassign", self.clients.hang());
+        self.consumer.unassign().map_err(|error| fault(During::Read, error))
+    }
+
+    /// Partition counts never change under a store: keys would move to where their state is not.
+    fn check_partitions(&mut self) -> Result<(), Fault> {
+        self.partitions_checked = Instant::now();
+        let found = equal_partitions(&self.clients, &self.member)?;
+        if found == self.partitions {
+            return Ok(());
+        }
+        let detail = format!("the topics of {} went from {} partitions to {found}", self.member.group, self.partitions);
+        Err(misconfigured("partitions_changed", detail))
+    }
+
+    fn check_partitions_now_and_then(&mut self) -> Result<(), Fault> {
+        if self.partitions_checked.elapsed() < self.clients.config.timings.partitions_check {
+            return Ok(());
+        }
+        match self.check_partitions() {
+            Err(Fault::Retry(cause)) => {
+                tracing::debug!(%cause, "the partition counts are checked later");
+                Ok(())
+            }
+            checked => checked,
+        }
+    }
+
+    /// Hands out what is there; ends early when the group has something to say.
+    fn fill(&mut self, deadline: Instant, into: &mut Batch) -> Result<bool, Fault> {
+        let before = into.records.len();
+        let mut bytes = 0;
+        loop {
+            let has_some = into.records.len() > before;
+            let patience = if has_some { Duration::ZERO } else { deadline.saturating_duration_since(Instant::now()) };
+            match self.consumer.poll(patience) {
+                None => return Ok(true),
+                Some(Ok(message)) => {
+                    let inputs = self.member.inputs.iter().enumerate();
+                    let Some((index, topic)) = inputs.clone().find(|(_, topic)| topic.as_str() == message.topic()) else {
+                        continue;
+                    };
+                    let place = (known_partition(message.partition()), index);
+                    let offset = known_offset(message.offset());
+                    // What is not ours, or was fetched before we went elsewhere.
+                    let Some(next) = self.next.get_mut(&place).filter(|next| offset >= **next) else { continue };
+                    *next = offset + 1;
+                    self.has_read.insert(place);
+                    bytes += message.key_len() + message.payload_len();
+                    into.records.push(record(topic, &message));
+                }
+                Some(Err(error)) if is_passing(&error) => tracing::debug!(%error, "a session waits for the log"),
+                Some(Err(error)) => {
+                    let fault = client_fault(self.consumer.client(), During::Read, error);
+                    // Told once only: what was read before it is read again after `recover`.
+                    return self.voiding(Err(fault));
+                }
+            }
+            if into.records.len() - before >= POLL_RECORDS_MAX || bytes >= POLL_BYTES_MAX {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// The offsets to commit: past markers and aborted records that follow the last record handed out, so that a group
+    /// that has read everything is seen to have.
+    fn offsets(&self, next: &[Position]) -> Result<TopicPartitionList, Fault> {
+        let reached = self.consumer.position().map_err(|error| fault(During::Transaction, error))?;
+        let mut offsets = TopicPartitionList::with_capacity(next.len());
+        for at in next {
+            let Some(index) = self.member.inputs.iter().position(|topic| *topic == at.topic) else {
+                let detail = format!("{} is not an input of {}", at.topic, self.member.group);
+                return Err(misconfigured("offset_of_no_input", detail));
+            };
+            self.refuse_if_not_ours(at.partition)?;
+            let place = (at.partition, index);
+            let is_all = self.has_read.contains(&place) && self.next.get(&place) == Some(&at.offset);
+            let seen = reached.find_partition(at.topic.as_str(), raw_partition(at.partition));
+            let offset = match seen.map(|seen| seen.offset()) {
+                Some(Offset::Offset(seen)) if is_all => known_offset(seen).max(at.offset),
+                _ => at.offset,
+            };
+            let offset = Offset::Offset(super::clients::raw_offset(offset));
+            offsets
+                .add_partition_offset(at.topic.as_str(), raw_partition(at.partition), offset)
+                .map_err(|error| fault(During::Transaction, error))?;
+        }
+        for (partition, staged) in &self.staged {
+            if !staged.is_empty() && !next.iter().any(|at| at.partition == *partition) {
+                let detail = format!("state of partition {partition} changed, but the commit does not name its offset");
+                return Err(misconfigured("offsets_incomplete", detail));
+            }
+        }
+        Ok(offsets)
+    }
+
+    fn commit_staged(&mut self, next: &[Position]) -> Result<Committed, Fault> {
+        let offsets = self.offsets(next)?;
+        self.transactions.begin()?;
+        if let Some(changelog) = &self.member.state {
+            for (partition, staged) in &self.staged {
+                for (key, value) in staged.cells() {
+                    self.transactions.send(Outgoing {
+                        topic: changelog.as_str(),
+                        partition: Some(raw_partition(*partition)),
+                        key: Some(key),
+                        value,
+                        headers: None,
+                    })?;
+                }
+            }
+        }
+        let member = {
+            let _watch = self.clients.watchdog.watch("group_metadata", self.clients.hang());
+            self.consumer.group_metadata()
+        };
+        let member = member.ok_or_else(|| Fault::Abort(Cause::new("partition_lost", "the consumer has no group")))?;
+        let ends = self.transactions.commit(&offsets, &member)?;
+        // It is committed. Whatever goes wrong from here on, `recover` finds the store behind and replays.
+        self.apply(&offsets, &ends).map_err(|fault| match fault {
+            Fault::Fatal(cause) => Fault::Fatal(cause),
+            other => Fault::Unknown(other.into_cause()),
+        })?;
+        self.staged.clear();
+        let is_output = |end: &Position| self.member.state.as_ref() != Some(&end.topic);
+        Ok(Committed { ends: ends.into_iter().filter(is_output).collect() })
+    }
+
+    fn apply(&mut self, offsets: &TopicPartitionList, ends: &[Position]) -> Result<(), Fault> {
+        let Some(changelog) = &self.member.state else { return Ok(()) };
+        for (partition, local) in &mut self.local {
+            let of_partition = offsets.elements();
+            let mut touched = of_partition.iter().filter(|at| known_partition(at.partition()) == *partition).peekable();
+            if touched.peek().is_none() {
+                continue;
+            }
+            let mut inputs = local.progress.inputs.clone();
+            for at in touched {
+                if let Offset::Offset(offset) = at.offset() {
+                    inputs.insert(at.topic().to_owned(), known_offset(offset));
+                }
+            }
+            let end = ends.iter().find(|end| end.topic == *changelog && end.partition == *partition);
+            let changelog = end.map_or(local.progress.changelog, |end| end.offset);
+            let progress = Progress { stage: Stage::Complete, inputs, changelog, written_ms: now_ms() };
+            let empty = Staged::default();
+            let staged = self.staged.get(partition).unwrap_or(&empty);
+            local.store.apply(staged.cells(), staged.forgotten(), &progress)?;
+            local.progress = progress;
+        }
+        Ok(())
+    }
+}
+
+impl Session for KafkaSession {
+    fn poll(&mut self, wait: Duration, into: &mut Batch) -> Result<Polled, Fault> {
+        let deadline = Instant::now() + wait;
+        let before = into.records.len();
+        loop {
+            if let Some(polled) = self.take_turn()? {
+                return Ok(polled);
+            }
+            self.check_partitions_now_and_then()?;
+            let drained = self.fill(deadline, into)?;
+            let is_called = !self.consumer.context().events.lock().is_empty();
+            if into.records.len() > before || (!is_called && Instant::now() >= deadline) {
+                return Ok(Polled::Records { drained: drained && !is_called });
+            }
+        }
+    }
+
+    fn positions(&self) -> Vec<Position> {
+        let held = self.next.iter().filter_map(|((partition, index), offset)| {
+            let topic = self.member.inputs.get(*index)?.clone();
+            Some(Position { topic, partition: *partition, offset: *offset })
+        });
+        held.collect()
+    }
+
+    fn get(&self, partition: u32, key: &[u8], out: &mut Vec<u8>) -> Result<bool, Fault> {
+        out.clear();
+        let local = self.local(partition)?;
+        if let Some(staged) = self.staged.get(&partition) {
+            if let Some(value) = staged.get(key) {
+                out.extend_from_slice(value.unwrap_or_default());
+                return Ok(value.is_some());
+            }
+            if staged.has_forgotten(key) {
+                return Ok(false);
+            }
+        }
+        local.store.get(key, out)
+    }
+
+    fn scan(&self, partition: u32, from: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), Fault> {
+        let local = self.local(partition)?;
+        match self.staged.get(&partition) {
+            None => local.store.scan(from, visit),
+            Some(staged) => staged.scan_over(&local.store, from, visit),
+        }
+    }
+
+    fn put(&mut self, partition: u32, key: &[u8], value: Option<&[u8]>) -> Result<(), Fault> {
+        self.refuse_if_void()?;
+        let is_forgotten = self.local(partition)?.store.has_forgotten(key);
+        let staged = self.staged.entry(partition).or_default();
+        if is_forgotten || staged.has_forgotten(key) {
+            let detail = format!("partition {partition} has forgotten the cells that begin so");
+            return Err(misconfigured("cell_forgotten", detail));
+        }
+        staged.put(key, value);
+        Ok(())
+    }
+
+    fn forget(&mut self, partition: u32, prefix: &[u8]) -> Result<(), Fault> {
+        self.refuse_if_void()?;
+        self.local(partition)?;
+        self.staged.entry(partition).or_default().forget(prefix);
+        Ok(())
+    }
+
+    fn emit(&mut self, out: &Output<'_>) -> Result<(), Fault> {
+        self.refuse_if_void()?;
+        if out.partition.is_none() && out.key.is_none() {
+            return Err(misconfigured("record_without_key", format!("a record for {} names no place", out.topic)));
+        }
+        let outgoing = Outgoing {
+            topic: out.topic.as_str(),
+            partition: out.partition.map(raw_partition),
+            key: out.key,
+            value: out.value,
+            headers: headers(out),
+        };
+        let sent = match self.transactions.begin() {
+            Ok(()) => self.transactions.send(outgoing),
+            Err(fault) => Err(fault),
+        };
+        self.voiding(sent)
+    }
+
+    fn commit(&mut self, next: &[Position]) -> Result<Committed, Fault> {
+        self.refuse_if_void()?;
+        if let Seat::Leaving { lost: true } = self.seat {
+            return Err(Fault::Abort(Cause::new("partition_lost", "the partitions belong to another member now")));
+        }
+        if next.is_empty() && self.staged.values().all(Staged::is_empty) && !self.transactions.is_open() {
+            return Ok(Committed::default());
+        }
+        let committed = self.commit_staged(next);
+        self.voiding(committed)
+    }
+
+    fn recover(&mut self) -> Result<(), Fault> {
+        self.is_void = true;
+        self.staged.clear();
+        self.transactions.recycle()?;
+        if matches!(self.seat, Seat::Held) && !self.next.is_empty() && !self.consumer.context().has_revoked() {
+            let partitions = self.next.keys().map(|(partition, _)| *partition).collect::<BTreeSet<_>>();
+            self.enter(&partitions.into_iter().collect::<Vec<_>>())?;
+        }
+        self.is_void = false;
+        Ok(())
+    }
+
+    fn seek(&mut self, at: &[Position]) -> Result<(), Fault> {
+        if self.transactions.is_open() || !self.staged.is_empty() {
+            return Err(Fault::Abort(Cause::new("transaction_open", "seek while records are staged")));
+        }
+        let mut next = self.next.clone();
+        for position in at {
+            let index = self.member.inputs.iter().position(|topic| *topic == position.topic);
+            let place = index.and_then(|index| next.get_mut(&(position.partition, index)));
+            let Some(place) = place else {
+                let detail = format!("{}-{} is not ours", position.topic, position.partition);
+                return Err(Fault::Abort(Cause::new("partition_lost", detail)));
+            };
+            *place = position.offset;
+        }
+        self.read_from(next)
+    }
+
+    fn release(&mut self) -> Result<(), Fault> {
+        if !matches!(self.seat, Seat::Leaving { .. }) {
+            return Ok(());
+        }
+        if self.transactions.is_open() {
+            self.transactions.recycle()?;
+        }
+        self.is_void = false;
+        self.leave()
+    }
+}
+
+impl Drop for KafkaSession {
+    /// The consumer closes by asking for its partitions back; nobody polls for the answer any more.
+    fn drop(&mut self) {
+        self.consumer.context().is_closing.store(true, Ordering::Release);
+        if let Err(error) = self.consumer.unassign() {
+            tracing::debug!(%error, "cannot give partitions up at the end");
+        }
+    }
+}
+
+/// Polls so that the group does not give us up during a long restore. Records that come now are read again.
+fn keep_alive(consumer: &Consumes) -> Result<(), Fault> {
+    for _ in 0..POLL_RECORDS_MAX {
+        match consumer.poll(Duration::ZERO) {
+            None => break,
+            Some(Ok(_)) => {}
+            Some(Err(error)) if is_passing(&error) => {}
+            Some(Err(error)) => return Err(client_fault(consumer.client(), During::Read, error)),
+        }
+    }
+    if consumer.context().has_revoked() {
+        return Err(Fault::Retry(Cause::new("rebalanced", "the partitions were given away while state was restored")));
+    }
+    Ok(())
+}
+
+/// How many partitions the step has; its inputs and its changelog must agree.
+fn equal_partitions(clients: &Clients, member: &Member) -> Result<u32, Fault> {
+    let mut agreed: Option<(&Topic, u32)> = None;
+    for topic in member.inputs.iter().chain(&member.state) {
+        let partitions = clients.require_partitions(topic)?;
+        match agreed {
+            Some((first, expected)) if expected != partitions => {
+                let detail = format!("{first} has {expected} partitions, but {topic} has {partitions}");
+                return Err(misconfigured("partitions_differ", detail));
+            }
+            _ => agreed = agreed.or(Some((topic, partitions))),
+        }
+    }
+    agreed
+        .map(|(_, partitions)| partitions)
+        .ok_or_else(|| misconfigured("no_inputs", format!("{} has no inputs", member.group)))
+}
