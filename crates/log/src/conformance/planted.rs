@@ -9,7 +9,7 @@ mod tail;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
 
 use super::{Damage, Failure, Harness, cases};
@@ -134,7 +134,7 @@ pub fn missed(harness: &dyn Harness) -> Vec<String> {
     let mut missed = Vec::new();
     let mut unproven = cases.iter().map(|case| case.name).collect::<BTreeSet<_>>();
     for (defect, names) in DEFECTS {
-        let planted = PlantedHarness { inner: harness, defect: *defect, joins: Arc::default() };
+        let planted = PlantedHarness { inner: harness, defect: *defect, history: Arc::default() };
         for name in *names {
             unproven.remove(name);
             match cases.iter().find(|case| case.name == *name) {
@@ -148,15 +148,23 @@ pub fn missed(harness: &dyn Harness) -> Vec<String> {
     missed
 }
 
+/// What a defect needs to know of what has happened.
+#[derive(Default)]
+struct History {
+    joins: AtomicU64,
+    /// Local state was damaged: from here on a restore that forgets would show.
+    is_damaged: AtomicBool,
+}
+
 struct PlantedHarness<'a> {
     inner: &'a dyn Harness,
     defect: Defect,
-    joins: Arc<AtomicU64>,
+    history: Arc<History>,
 }
 
 impl Harness for PlantedHarness<'_> {
     fn log(&self) -> Arc<dyn Log> {
-        Arc::new(PlantedLog { inner: self.inner.log(), defect: self.defect, joins: Arc::clone(&self.joins) })
+        Arc::new(PlantedLog { inner: self.inner.log(), defect: self.defect, history: Arc::clone(&self.history) })
     }
 
     fn reopen(&self) -> Result<(), Failure> {
@@ -172,6 +180,7 @@ impl Harness for PlantedHarness<'_> {
     }
 
     fn damage_state(&self, group: &str, damage: Damage) -> Result<bool, Failure> {
+        self.history.is_damaged.store(true, Ordering::Relaxed);
         self.inner.damage_state(group, damage)
     }
 
@@ -187,7 +196,7 @@ impl Harness for PlantedHarness<'_> {
 struct PlantedLog {
     inner: Arc<dyn Log>,
     defect: Defect,
-    joins: Arc<AtomicU64>,
+    history: Arc<History>,
 }
 
 impl PlantedLog {
@@ -243,7 +252,7 @@ impl Log for PlantedLog {
     fn join(&self, member: &Member) -> Result<Box<dyn Session>, Fault> {
         let mut member = member.clone();
         if self.defect == Defect::FencingIgnored {
-            member.slot = format!("{}-{}", member.slot, self.joins.fetch_add(1, Ordering::Relaxed));
+            member.slot = format!("{}-{}", member.slot, self.history.joins.fetch_add(1, Ordering::Relaxed));
         }
         let session = match (self.defect, self.inner.join(&member)) {
             (Defect::CountsIgnored, Err(_)) => {
@@ -253,7 +262,8 @@ impl Log for PlantedLog {
             (Defect::OffsetsReset, Err(_)) => return Ok(Box::new(Rewound::new(self.inner.as_ref(), &member)?)),
             (_, joined) => joined?,
         };
-        Ok(Box::new(PlantedSession::new(session, self.defect, Arc::clone(&self.inner), member)))
+        let forgets = self.defect == Defect::StateForgotten && self.history.is_damaged.load(Ordering::Relaxed);
+        Ok(Box::new(PlantedSession::new(session, (self.defect, forgets), Arc::clone(&self.inner), member)))
     }
 
     fn append(&self, out: &Output<'_>, done: AckSink) -> Result<(), Fault> {

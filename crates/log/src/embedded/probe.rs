@@ -9,18 +9,18 @@ const DURABLE: PersistMode = PersistMode::SyncData;
 #[derive(Clone, Default)]
 #[cfg_attr(not(feature = "conformance"), expect(unreachable_pub, reason = "public with the feature only"))]
 pub struct Probe {
-    /// Called after each write that was synced.
+    /// Called after each write that was synced, before anybody hears of it.
     #[cfg(feature = "conformance")]
     pub after_sync: Option<std::sync::Arc<dyn Fn() + Send + Sync>>,
     #[cfg(feature = "conformance")]
-    pub skips_sync: bool,
+    pub skips_sync: std::sync::Arc<std::sync::atomic::AtomicBool>,
 }
 
 impl Probe {
     #[cfg_attr(not(feature = "conformance"), expect(clippy::unused_self, reason = "the probe is closed"))]
     pub(super) fn persist_mode(&self) -> Option<PersistMode> {
         #[cfg(feature = "conformance")]
-        if self.skips_sync {
+        if self.skips_sync.load(std::sync::atomic::Ordering::Acquire) {
             return None;
         }
         Some(DURABLE)

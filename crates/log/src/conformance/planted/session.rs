@@ -19,6 +19,8 @@ struct Kept {
 pub(super) struct PlantedSession {
     inner: Box<dyn Session>,
     defect: Defect,
+    /// Hides the cells that another session put.
+    forgets: bool,
     log: Arc<dyn Log>,
     member: Member,
     emitted: Vec<Kept>,
@@ -27,8 +29,14 @@ pub(super) struct PlantedSession {
 }
 
 impl PlantedSession {
-    pub(super) fn new(inner: Box<dyn Session>, defect: Defect, log: Arc<dyn Log>, member: Member) -> Self {
-        Self { inner, defect, log, member, emitted: Vec::new(), held_back: BTreeMap::new(), own_cells: BTreeSet::new() }
+    pub(super) fn new(
+        inner: Box<dyn Session>,
+        (defect, forgets): (Defect, bool),
+        log: Arc<dyn Log>,
+        member: Member,
+    ) -> Self {
+        let (emitted, held_back, own_cells) = (Vec::new(), BTreeMap::new(), BTreeSet::new());
+        Self { inner, defect, forgets, log, member, emitted, held_back, own_cells }
     }
 
     fn partition(&self, partition: u32) -> u32 {
@@ -36,7 +44,7 @@ impl PlantedSession {
     }
 
     fn is_hidden(&self, partition: u32, key: &[u8]) -> bool {
-        self.defect == Defect::StateForgotten && !self.own_cells.contains(&(partition, key.to_vec()))
+        self.forgets && !self.own_cells.contains(&(partition, key.to_vec()))
     }
 
     fn progress(&self) -> Result<Vec<Position>, Fault> {
