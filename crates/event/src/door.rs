@@ -100,6 +100,11 @@ pub fn members(bytes: &[u8]) -> Result<Vec<(String, Range<usize>)>, Refusal> {
     members::of_object(bytes)
 }
 
+/// The elements of a top-level array as ranges of `bytes`, delimited as [`members`] does.
+pub fn elements(bytes: &[u8]) -> Result<Vec<Range<usize>>, Refusal> {
+    members::of_array(bytes)
+}
+
 /// Appends one step to a JSON pointer (RFC 6901 section 3).
 pub fn push_pointer(pointer: &mut String, step: &str) {
     pointer.push('/');

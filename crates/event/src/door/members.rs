@@ -1,4 +1,4 @@
-//! The outermost object alone, for readers that treat its members differently.
+//! The outermost container alone, for readers that treat its members differently.
 
 use std::ops::Range;
 
@@ -24,6 +24,35 @@ pub(super) fn of_object(bytes: &[u8]) -> Result<Vec<(String, Range<usize>)>, Ref
         }
     }
     Ok(found)
+}
+
+/// Elements as ranges, in order.
+pub(super) fn of_array(bytes: &[u8]) -> Result<Vec<Range<usize>>, Refusal> {
+    let mut found = Vec::new();
+    read_array(bytes, &mut found).map_err(|fault| fault.at(String::new()))?;
+    Ok(found)
+}
+
+fn read_array(bytes: &[u8], found: &mut Vec<Range<usize>>) -> Result<(), Fault> {
+    let mut reader = Reader::new(bytes)?;
+    reader.expect(b'[', "expected an array")?;
+    if reader.peek_token() == Some(b']') {
+        reader.advance();
+        return reader.expect_end();
+    }
+    loop {
+        reader.peek_token();
+        let start = reader.offset();
+        let end = reader.skip_value()?;
+        found.push(start..end);
+        match reader.peek_token() {
+            Some(b',') => reader.advance(),
+            Some(b']') => break,
+            _ => return Err(reader.malformed("expected , or ]")),
+        }
+    }
+    reader.advance();
+    reader.expect_end()
 }
 
 fn read(bytes: &[u8], found: &mut Vec<(String, Range<usize>)>) -> Result<(), Fault> {

@@ -228,6 +228,17 @@ fn members_gives_names_and_raw_ranges() {
     }
 }
 
+#[test]
+fn elements_gives_raw_ranges() {
+    let text = br#" [ {"a":[1,2]} ,"]", 3,[] ] "#;
+    let found: Vec<&[u8]> = elements(text).unwrap().into_iter().map(|range| &text[range]).collect();
+    assert_eq!(found, [&br#"{"a":[1,2]}"#[..], br#""]""#, b"3", b"[]"]);
+    assert_eq!(elements(b"[]"), Ok(vec![]));
+    for bad in ["", "{}", "[", "[1", "[1,]", "[,]", "[1 2]", "[]x", "[}"] {
+        assert_eq!(elements(bad.as_bytes()).map_err(|refusal| refusal.code), Err(DoorCode::Malformed), "{bad}");
+    }
+}
+
 fn test_data() -> Option<PathBuf> {
     match std::env::var_os("COUNTERSIGN_TEST_DATA") {
         Some(folder) => Some(folder.into()),
