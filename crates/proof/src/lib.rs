@@ -1,1 +1,22 @@
-//! proof
+//! Evidence that a stranger can check: receipts, chains and bundles, sealed and verified (evidence.md).
+//!
+//! Pure: keys, times and documents come in as arguments. A verifier here never repairs.
+#![forbid(unsafe_code)]
+
+pub mod bundle;
+mod chain;
+mod document;
+mod exact;
+pub mod jwk;
+pub mod jws;
+pub mod receipt;
+pub mod signing_key;
+pub mod verdict;
+pub mod verify;
+
+pub use bundle::{Bundle, BundleDraft};
+pub use jwk::{KeyRing, PublicKey};
+pub use receipt::{Draft, Policy, Receipt};
+pub use signing_key::{SealError, SigningKey};
+pub use verdict::{Code, Failure, Verdict};
+pub use verify::{Trust, verify};
