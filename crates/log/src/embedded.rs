@@ -20,6 +20,7 @@ mod signal;
 mod staged;
 mod store;
 mod tail;
+mod torn;
 
 use std::path::Path;
 use std::sync::Arc;

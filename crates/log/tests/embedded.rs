@@ -1,4 +1,5 @@
 //! What only the embedded log promises: its directory, its retention, its ends after kill -9.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests are tests")]
 
 use std::path::Path;
 use std::time::Duration;
@@ -137,4 +138,74 @@ fn a_compacted_topic_keeps_the_newest_of_each_key_at_its_offset() {
     let kept = kept.iter().map(|r| (r.offset, r.value.as_deref())).collect::<Vec<_>>();
     assert_eq!(kept, [(2, Some(&b"3"[..])), (3, None), (4, Some(&b"4"[..]))]);
     assert_eq!(append(&log, "latest", "a", Some("5")).offset, 5);
+}
+
+/// Changes one byte of a record's value in the journal, where a page that was never written would leave zeros.
+fn damage(dir: &Path, value: &str) {
+    let journal = std::fs::read_dir(dir.join("db")).unwrap().map(|entry| entry.unwrap().path());
+    let journal =
+        journal.into_iter().find(|path| path.extension().is_some_and(|extension| extension == "jnl")).unwrap();
+    let mut bytes = std::fs::read(&journal).unwrap();
+    let at = bytes.windows(value.len()).position(|window| window == value.as_bytes()).unwrap();
+    bytes[at] = 0;
+    std::fs::write(journal, bytes).unwrap();
+}
+
+#[test]
+fn a_torn_last_batch_is_cut_off_and_the_rest_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    for value in ["value one", "value two", "value three"] {
+        append(&log, "in", "k", Some(value));
+    }
+    drop(log);
+    damage(dir.path(), "value three");
+    let log = open(dir.path());
+    let values = read_all(&log, "in").records.into_iter().map(|record| record.value.unwrap()).collect::<Vec<_>>();
+    assert_eq!(values, ["value one", "value two"]);
+    assert_eq!(append(&log, "in", "k", Some("value four")).offset, 2);
+    drop(log);
+    assert_eq!(read_all(&open(dir.path()), "in").records.len(), 3);
+}
+
+#[test]
+fn damage_further_in_is_refused_and_nothing_is_cut_off() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    for value in ["value one", "value two", "value three"] {
+        append(&log, "in", "k", Some(value));
+    }
+    drop(log);
+    damage(dir.path(), "value two");
+    for _ in 0..2 {
+        assert_eq!(EmbeddedLog::open(dir.path()).err().unwrap().cause().code, "log_open_failed");
+    }
+}
+
+#[test]
+fn forgotten_cells_stay_forgotten_and_are_not_written_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    let mut session = join(&log, "a");
+    session.poll(WAIT, &mut Batch::default()).unwrap();
+    for key in ["1a", "1b", "2a"] {
+        session.put(0, key.as_bytes(), Some(b"x")).unwrap();
+    }
+    session.commit(&session.positions()).unwrap();
+    session.forget(0, b"1").unwrap();
+    session.commit(&session.positions()).unwrap();
+    drop((session, log));
+    let log = open(dir.path());
+    let mut session = join(&log, "a");
+    session.poll(WAIT, &mut Batch::default()).unwrap();
+    let mut keys = Vec::new();
+    session
+        .scan(0, b"", &mut |key, _| {
+            keys.push(key.to_vec());
+            true
+        })
+        .unwrap();
+    assert_eq!(keys, [b"2a"]);
+    assert_eq!(session.put(0, b"1c", Some(b"x")).unwrap_err().cause().code, "cell_forgotten");
+    assert_eq!(session.put(0, &[0; 70_000], None).unwrap_err().cause().code, "cell_key_too_long");
 }

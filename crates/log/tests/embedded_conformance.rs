@@ -1,5 +1,6 @@
 //! The embedded log under the suite that every log must pass, and the suite under its planted defects.
 #![cfg(feature = "conformance")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};

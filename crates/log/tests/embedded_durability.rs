@@ -1,4 +1,5 @@
 //! What is acknowledged is on the disk: after kill -9 at any moment, and when everything that was not synced is lost.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout, reason = "helpers of tests are tests")]
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -110,7 +111,7 @@ fn child_appends_and_commits_until_it_is_killed() {
 #[test]
 fn kill_9_loses_nothing_that_was_acknowledged() {
     let dir = tempfile::tempdir().unwrap();
-    let mut seed = std::collections::hash_map::RandomState::new();
+    let seed = std::collections::hash_map::RandomState::new();
     for round in 0_u64..8 {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", CHILD_TEST, "--nocapture"])
@@ -118,7 +119,7 @@ fn kill_9_loses_nothing_that_was_acknowledged() {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let random = std::hash::BuildHasher::hash_one(&mut seed, round);
+        let random = std::hash::BuildHasher::hash_one(&seed, round);
         let (mut lines_left, mut appended, mut committed) = (random % 200, None, 0_u64);
         for line in BufReader::new(child.stdout.take().unwrap()).lines() {
             let line = line.unwrap();

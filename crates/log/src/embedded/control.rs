@@ -12,7 +12,7 @@ use super::store::{Store, TopicEntry, encode_topic, fatal, meta_key, record_key}
 use crate::{Fault, Group, Topic, TopicChange, TopicSpec};
 
 /// As in Kafka.
-const TOPIC_NAME_BYTES_MAX: usize = 249;
+const NAME_BYTES_MAX: usize = 249;
 
 pub(super) enum Control {
     Apply {
@@ -84,7 +84,7 @@ fn create_topics(store: &Store, topics: &[TopicSpec]) -> Result<Vec<TopicChange>
     let mut batch = store.db.batch();
     for (id, spec) in (store.next_topic_id()..).zip(topics) {
         let topic = spec.topic.clone();
-        if spec.partitions == 0 || topic.as_str().is_empty() || topic.as_str().len() > TOPIC_NAME_BYTES_MAX {
+        if spec.partitions == 0 || topic.as_str().is_empty() || topic.as_str().len() > NAME_BYTES_MAX {
             return Err(fatal("topic_invalid", format!("topic {topic:?} with {} partitions", spec.partitions)));
         }
         let known = store.topic(&topic).map(|entry| entry.spec.clone());
@@ -144,6 +144,12 @@ fn input_of(store: &Store, group: &str, input: &Topic) -> Result<Arc<TopicEntry>
 fn group_id(store: &Store, name: &str) -> Result<u32, Fault> {
     if let Some(group) = store.group(name) {
         return Ok(group.id);
+    }
+    if name.is_empty() || name.len() > NAME_BYTES_MAX {
+        return Err(fatal(
+            "group_invalid",
+            format!("a group's name has 1 to {NAME_BYTES_MAX} bytes, not {}", name.len()),
+        ));
     }
     let id = store.next_group_id();
     let mut batch = store.db.batch();

@@ -15,6 +15,8 @@ const TRANSACTION_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Cells by whole key; `None` removes.
 pub(super) type Cells = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 
+const CELL_KEY_BYTES_MAX: usize = 32 * 1024;
+
 #[derive(Default)]
 pub(super) struct Staged {
     pub(super) outputs: Vec<StagedOutput>,
@@ -50,12 +52,14 @@ impl Staged {
     }
 
     pub(super) fn put(&mut self, cell_key: Vec<u8>, value: Option<&[u8]>) -> Result<(), Fault> {
+        refuse_long_key(&cell_key)?;
         let added = cell_key.len() + value.map_or(0, <[u8]>::len);
         self.cells.insert(cell_key, value.map(<[u8]>::to_vec));
         self.grow(added)
     }
 
     pub(super) fn forget(&mut self, cell_prefix: Vec<u8>) -> Result<(), Fault> {
+        refuse_long_key(&cell_prefix)?;
         self.cells.retain(|key, _| !key.starts_with(&cell_prefix));
         let added = cell_prefix.len();
         self.forgotten.push(cell_prefix);
@@ -88,6 +92,14 @@ impl Staged {
         }
         Ok(())
     }
+}
+
+/// The database writes the length of a key in 16 bits and does not look whether it fits.
+fn refuse_long_key(cell_key: &[u8]) -> Result<(), Fault> {
+    if cell_key.len() > CELL_KEY_BYTES_MAX {
+        return Err(fatal("cell_key_too_long", format!("{} bytes; at most {CELL_KEY_BYTES_MAX}", cell_key.len())));
+    }
+    Ok(())
 }
 
 /// Where a record goes: as asked, or where its key belongs.

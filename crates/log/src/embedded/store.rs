@@ -21,6 +21,7 @@ use super::codec::{Chunk, FORMAT, Malformed, Reader};
 use super::expired::{self, Expired};
 use super::probe::Probe;
 use super::signal::Waiters;
+use super::torn::{self, Cut};
 use crate::{Batch, Cause, Cleanup, Fault, Position, Topic, TopicSpec};
 
 const LOCK_FILE: &str = "lock";
@@ -144,12 +145,7 @@ impl Store {
             refuse_other_files(dir)?;
         }
         let expired = Arc::new(Expired::default());
-        let db = Database::builder(&database)
-            .cache_size(BLOCK_CACHE_BYTES)
-            .manual_journal_persist(true)
-            .with_compaction_filter_factories(expired::filters(&expired))
-            .open()
-            .map_err(|error| open_fault(dir, error))?;
+        let db = open_database(&database, &expired).map_err(|error| open_fault(dir, error))?;
         let keyspace = |name| {
             db.keyspace(name, || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES_MAX))
                 .map_err(|error| open_fault(dir, error))
@@ -465,6 +461,28 @@ fn lock(dir: &Path) -> Result<File, Fault> {
     let named = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
     named.map_err(|error| io_fault("log_open_failed", &path, error))?;
     Ok(file)
+}
+
+fn open_database(database: &Path, expired: &Arc<Expired>) -> fjall::Result<Database> {
+    let open = || {
+        let builder = Database::builder(database).cache_size(BLOCK_CACHE_BYTES).manual_journal_persist(true);
+        builder.with_compaction_filter_factories(expired::filters(expired)).open()
+    };
+    let refused = match open() {
+        Err(error) if torn::may_be_torn(&error) => error,
+        opened => return opened,
+    };
+    let Some(cut) = Cut::last_batch(database)? else { return Err(refused) };
+    match open() {
+        Ok(db) => {
+            tracing::error!(error = %refused, "the last batch of the journal was torn and is cut off; a copy lies beside it");
+            Ok(db)
+        }
+        Err(_) => {
+            cut.undo()?;
+            Err(refused)
+        }
+    }
 }
 
 /// The identity in the header file, if there is one.

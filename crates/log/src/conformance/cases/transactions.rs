@@ -155,11 +155,14 @@ fn session_seeks(world: &World<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Key and value.
+type Parts<'a> = (Option<&'a [u8]>, Option<&'a [u8]>);
+
 fn record_comes_back(world: &World<'_>) -> Result<(), Failure> {
     let step = world.step(1)?;
     let headers: &[(&str, &[u8])] = &[("h", b"1"), ("empty", b""), ("h", b"2")];
     let mut driven = world.join_alone(&step, 1)?;
-    let parts: [(Option<&[u8]>, Option<&[u8]>); 4] =
+    let parts: [Parts<'_>; 4] =
         [(None, Some(b"v")), (Some(b""), Some(b"")), (Some(b"k"), None), (Some(b"\xff\0"), Some(b"\xff\0"))];
     for (key, value) in parts {
         driven.session.emit(&Output { topic: &step.output, partition: Some(0), key, value, headers })?;
