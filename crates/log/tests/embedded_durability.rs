@@ -7,10 +7,11 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use countersign_log::embedded::EmbeddedLog;
-use countersign_log::{Batch, Cleanup, Group, Log, Member, Output, Polled, Position, Session, Topic, TopicSpec};
+use countersign_log::{Batch, Cleanup, Fault, Group, Log, Member, Output, Polled, Position, Session, Topic, TopicSpec};
 
 const WAIT: Duration = Duration::from_secs(30);
 const CHILD_DIR: &str = "COUNTERSIGN_LOG_TEST_CHILD_DIR";
+const FULL_DISK_DIR: &str = "COUNTERSIGN_LOG_TEST_FULL_DISK_DIR";
 const CHILD_TEST: &str = "child_appends_and_commits_until_it_is_killed";
 
 fn prepare(log: &EmbeddedLog) {
@@ -152,6 +153,66 @@ fn kill_9_loses_nothing_that_was_acknowledged() {
         }
         assert!(assert_whole(&log) >= committed, "round {round}: {committed} were committed");
     }
+}
+
+/// Bytes that do not compress.
+fn noise(seed: u64) -> Vec<u8> {
+    let mut state = seed + 1;
+    let next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state.to_be_bytes()[0]
+    };
+    std::iter::repeat_with(next).take(1024 * 1024).collect()
+}
+
+/// Not a test by itself: what `a_full_disk_is_a_fault_and_nothing_half_seen` starts under a limit of file size.
+#[test]
+fn child_writes_until_the_disk_is_full() {
+    let Ok(dir) = std::env::var(FULL_DISK_DIR) else { return };
+    let log = EmbeddedLog::open(Path::new(&dir)).unwrap();
+    prepare(&log);
+    (0..60).for_each(|seed| drop(append(&log, &noise(seed))));
+    let mut session = join(&log);
+    let (mut batch, out) = (Batch::default(), Topic::new("out"));
+    while batch.records.len() < 60 {
+        session.poll(WAIT, &mut batch).unwrap();
+    }
+    for record in &batch.records {
+        let value = record.value.as_deref();
+        session.emit(&Output { topic: &out, partition: Some(0), key: None, value, headers: &[] }).unwrap();
+    }
+    session.put(0, b"count", Some(&60_u64.to_be_bytes())).unwrap();
+    assert!(matches!(session.commit(&session.positions()).unwrap_err(), Fault::Unknown(_)));
+    // From here on nothing is written and everything that was acknowledged is still read.
+    let refused =
+        log.append(&Output { topic: &out, partition: Some(0), key: None, value: None, headers: &[] }, Box::new(drop));
+    assert_eq!(refused.unwrap_err().cause().code, "log_damaged");
+    assert_eq!(session.recover().unwrap_err().cause().code, "log_damaged");
+    assert_eq!(log.ends(&out).unwrap()[0].offset, 0);
+    assert_eq!(count_of(session.as_ref()), 0);
+    assert_eq!(read_all(&log, "in").len(), 60);
+    println!("\nrefused 1");
+}
+
+#[test]
+fn a_full_disk_is_a_fault_and_nothing_half_seen() {
+    let dir = tempfile::tempdir().unwrap();
+    // The journal is 64 MiB before anything is written to it; 66 MiB is where the second 60 do not fit.
+    let limited = "trap '' XFSZ; ulimit -f 135168; exec \"$0\" \"$@\"";
+    let output = Command::new("sh")
+        .args(["-c", limited])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "child_writes_until_the_disk_is_full", "--nocapture"])
+        .env(FULL_DISK_DIR, dir.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("refused 1"), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    let log = EmbeddedLog::open(dir.path()).unwrap();
+    assert_eq!(read_all(&log, "in").len(), 60);
+    let count = assert_whole(&log);
+    assert!(count == 0 || count == 60, "a batch of which {count} records came through");
+    assert_eq!(append(&log, b"goes on").offset, 60);
 }
 
 #[cfg(feature = "conformance")]
