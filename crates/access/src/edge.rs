@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::Request;
+use axum::http::header::CONTENT_LENGTH;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::middleware::{self, Next};
 use axum::response::Response;
@@ -55,15 +57,10 @@ async fn finish(base: Arc<str>, mut request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         tracing::debug!(request_id = id.as_str(), code = problem.code(), "refused");
-        let allow = response.headers_mut().remove(axum::http::header::ALLOW);
-        let connection = response.headers_mut().remove(axum::http::header::CONNECTION);
-        response = problem.render(&base, Some(id.as_str()));
-        if let Some(allow) = allow {
-            response.headers_mut().insert(axum::http::header::ALLOW, allow);
-        }
-        if let Some(connection) = connection {
-            response.headers_mut().insert(axum::http::header::CONNECTION, connection);
-        }
+        // The body again, now complete; every header but the old body's length stays.
+        response.headers_mut().remove(CONTENT_LENGTH);
+        *response.body_mut() = Body::from(problem.document(&base, Some(id.as_str())).to_string());
+        response.extensions_mut().insert(problem);
     }
     if let Ok(value) = HeaderValue::from_str(id.as_str()) {
         response.headers_mut().insert(REQUEST_ID, value);

@@ -191,12 +191,15 @@ impl Problem {
         Value::Object(document)
     }
 
-    /// The whole response.
-    pub(crate) fn render(self, base: &str, instance: Option<&str>) -> Response {
+}
+
+/// Complete but for base and request id, which `edge::dress` adds: it finds the problem among the extensions.
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
         const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
         const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
         const BEARER: HeaderValue = HeaderValue::from_static("Bearer");
-        let body = self.document(base, instance).to_string();
+        let body = self.document("", None).to_string();
         let headers: [(HeaderName, HeaderValue); 2] =
             [(header::CONTENT_TYPE, PROBLEM_JSON), (header::CACHE_CONTROL, NO_STORE)];
         let mut response = (self.status, headers, body).into_response();
@@ -208,13 +211,6 @@ impl Problem {
         }
         response.extensions_mut().insert(self);
         response
-    }
-}
-
-/// Complete but for base and request id, which `edge::dress` adds: it finds the problem among the extensions.
-impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
-        self.render("", None)
     }
 }
 

@@ -69,8 +69,11 @@ impl Publisher {
             match self.sync().await {
                 Ok(()) => tokio::time::sleep(POLL).await,
                 Err(error) => {
-                    let error = &error as &dyn std::error::Error;
-                    tracing::warn!(error, "tenants' configuration is not published; trying again");
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "tenants' configuration is not published; trying again"
+                    );
+                    drop(error);
                     tokio::time::sleep(FAULT_WAIT).await;
                 }
             }
