@@ -262,6 +262,9 @@ pub trait Log: Send + Sync {
     fn progress(&self, group: &str, topic: &Topic) -> Result<Vec<Position>, Fault>;
 
     /// Joins a group. Call on the thread that will own the session.
+    ///
+    /// Fatal, here or in the session's first polls: `topic_missing`, `partitions_differ` (inputs or state with other
+    /// counts), `offsets_missing` (never a rewind); in every call after another session has joined on the slot: `fenced`.
     fn join(&self, member: &Member) -> Result<Box<dyn Session>, Fault>;
 
     /// Writes one record outside any transaction (the edges); `done` hears of it when it is durable. Keeps order per key.
@@ -312,7 +315,7 @@ pub trait Session {
     fn emit(&mut self, out: &Output<'_>) -> Result<(), Fault>;
 
     /// Outputs, state and offsets become durable and visible together. `next` names every partition that was touched,
-    /// even one whose offset did not move (DESIGN R1).
+    /// even one whose offset did not move (DESIGN R1); a change of state in a partition that it leaves out is refused.
     fn commit(&mut self, next: &[Position]) -> Result<Committed, Fault>;
 
     /// Drops what is staged, fences earlier selves, and goes back to the committed offsets.
