@@ -169,6 +169,8 @@ pub(super) fn consumer(config: &KafkaConfig, group: &str) -> Result<ClientConfig
         .set("fetch.error.backoff.ms", "50")
         .set("queued.min.messages", "5000")
         .set("queued.max.messages.kbytes", "16384")
+        .set("session.timeout.ms", millis(config.timings.session))
+        .set("heartbeat.interval.ms", millis(config.timings.session / 5))
         .set("max.poll.interval.ms", millis(config.timings.poll_interval));
     Ok(client)
 }

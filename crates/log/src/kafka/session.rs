@@ -109,14 +109,11 @@ impl KafkaSession {
         let changelog_id = member.state.as_ref().map(|topic| clients.topic_id(topic)).transpose()?.unwrap_or_default();
         // First of all: what an earlier session of this slot left open is committed or gone before offsets are read.
         let transactions = Transactions::open(Arc::clone(&clients), &member.group, &member.slot)?;
-        let timings = &clients.config.timings;
         let mut config = config::consumer(&clients.config, &member.group)?;
         config
             .set("group.instance.id", format!("{}-{}", member.group, member.slot))
             .set("group.protocol", "classic")
-            .set("partition.assignment.strategy", "range")
-            .set("session.timeout.ms", config::millis(timings.session))
-            .set("heartbeat.interval.ms", config::millis(timings.session / 5));
+            .set("partition.assignment.strategy", "range");
         let consumer: Consumes = create(&config, Rebalances::default())?;
         let inputs = member.inputs.iter().map(Topic::as_str).collect::<Vec<_>>();
         consumer.subscribe(&inputs).map_err(|error| fault(During::Client, error))?;
