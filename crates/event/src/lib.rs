@@ -14,5 +14,6 @@ pub mod hmac;
 pub mod id;
 pub mod time;
 pub mod topic;
+pub mod webhook;
 #[cfg(feature = "wire")]
 pub mod wire;
