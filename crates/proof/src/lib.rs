@@ -13,6 +13,7 @@ pub mod receipt;
 pub mod signing_key;
 pub mod verdict;
 pub mod verify;
+pub mod webhook;
 
 pub use bundle::{Bundle, BundleDraft};
 pub use jwk::{KeyRing, PublicKey};

@@ -5,3 +5,4 @@ mod broken;
 mod fixture;
 mod tamper;
 mod vectors;
+mod webhook;
