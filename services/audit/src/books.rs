@@ -124,7 +124,7 @@ pub(crate) struct Open {
     delivered: Edge<Cell, After>,
     claims: BTreeMap<Place, Claim>,
     dead_letters: BTreeMap<Place, DeadLetter>,
-    /// Redone before the dead letter itself was read.
+    /// Dead letters that were redone before they could be taken back: they never count.
     redone: BTreeSet<Place>,
     /// Highest cause by written partition and source partition (DESIGN R11).
     highest: BTreeMap<String, (u64, u32)>,
@@ -401,7 +401,9 @@ impl Books {
     }
 
     fn signed(&mut self, admission: &Cell, after: After) {
-        if let After::Dead { letter, .. } = after {
+        if let After::Dead { letter, .. } = after
+            && !self.open.redone.contains(&letter)
+        {
             self.count(admission, |counts| counts.dead_in_sign += 1);
             self.open.dead_letters.insert(letter, DeadLetter::Sign(admission.clone()));
         }
@@ -634,17 +636,16 @@ impl Books {
         let tenant = text(record, TENANT_HEADER).unwrap_or(NOBODY);
         let at = text(record, AT_HEADER).and_then(|at| at.parse().ok()).unwrap_or(record.time_ms);
         let cell = Cell::new(tenant, at);
-        let redone = self.open.redone.remove(&letter);
         if step == "canonicalise" {
             self.count(&cell, |counts| counts.dead += 1);
             self.open.dead_letters.insert(letter.clone(), DeadLetter::Canonicalise(cell.clone()));
             let after = After::Dead { letter: letter.clone(), cell: Some(cell.clone()), reason };
             self.outcome(source, letter.clone(), &cell, after);
+            if self.open.redone.contains(&letter) {
+                self.take_back(&letter);
+            }
         } else {
             self.dead_beyond_the_door(record, step, &source, reason);
-        }
-        if redone {
-            self.take_back(&letter);
         }
     }
 
@@ -692,6 +693,9 @@ impl Books {
 
     /// A dead letter where R10 allows none: the books stay open until it is redone.
     fn dead_gap(&mut self, cell: &Cell, source: &Place, letter: Place, reason: &str) {
+        if self.open.redone.contains(&letter) {
+            return;
+        }
         let detail = format!("{source} is a dead letter ({letter}): {reason}");
         self.wrong(letter.clone(), Gap::new(GapKind::Dead, cell, source.clone(), detail));
         self.open.dead_letters.insert(letter, DeadLetter::Gap);
@@ -718,7 +722,7 @@ impl Books {
         if let Some(letter) = Place::redo_of(record) {
             if self.open.dead_letters.contains_key(&letter) {
                 self.take_back(&letter);
-            } else if !self.was_read(&letter) {
+            } else {
                 self.open.redone.insert(letter);
             }
         }

@@ -25,6 +25,8 @@ mod metrics;
 mod place;
 mod report;
 mod store;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 
