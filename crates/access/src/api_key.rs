@@ -178,7 +178,9 @@ mod tests {
     #[test]
     fn other_forms_are_refused() {
         let key = ApiKey::of([7; 32]);
-        for wrong in ["", "csk_", "sk_live_abc", &key.expose()[..52], &format!("{}a", key.expose()), &"csk_é".repeat(10)] {
+        for wrong in
+            ["", "csk_", "sk_live_abc", &key.expose()[..52], &format!("{}a", key.expose()), &"csk_é".repeat(10)]
+        {
             assert_eq!(ApiKey::parse(wrong), Err(ApiKeyError::Form), "{wrong}");
         }
     }

@@ -146,7 +146,10 @@ impl Directory {
         let deadline = Instant::now() + CATCH_UP_TIMEOUT;
         while self.next() < end {
             if Instant::now() > deadline {
-                return Err(Fault::Retry(Cause::new("log_unavailable", "tenant.config.v1 could not be read to its end in time")));
+                return Err(Fault::Retry(Cause::new(
+                    "log_unavailable",
+                    "tenant.config.v1 could not be read to its end in time",
+                )));
             }
             batch.records.clear();
             let drained = tail.poll(POLL_WAIT, &mut batch)?;
@@ -187,7 +190,8 @@ impl Directory {
     /// Where to read on: never before the topic's start, which compaction may move.
     fn position(&self, log: &dyn Log) -> Result<Position, Fault> {
         let topic = Topic::new(TenantConfig::TOPIC);
-        let start = log.starts(&topic)?.iter().find(|start| start.partition == PARTITION).map_or(0, |start| start.offset);
+        let start =
+            log.starts(&topic)?.iter().find(|start| start.partition == PARTITION).map_or(0, |start| start.offset);
         Ok(Position { topic, partition: PARTITION, offset: self.next().max(start) })
     }
 
@@ -213,7 +217,12 @@ impl Facts {
         };
         self.entries.insert(entry_key(entry), entry.clone());
         if let Err(BadEntry(what)) = taken {
-            tracing::error!(kind = entry.kind, id = entry.id, what, "an entry of tenant.config.v1 makes no sense; it is left out");
+            tracing::error!(
+                kind = entry.kind,
+                id = entry.id,
+                what,
+                "an entry of tenant.config.v1 makes no sense; it is left out"
+            );
         }
     }
 

@@ -30,7 +30,9 @@ impl RequestId {
     fn of(headers: &HeaderMap) -> Self {
         let given = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok());
         match given {
-            Some(given) if (1..=REQUEST_ID_BYTES_MAX).contains(&given.len()) && given.bytes().all(|b| b.is_ascii_graphic()) => {
+            Some(given)
+                if (1..=REQUEST_ID_BYTES_MAX).contains(&given.len()) && given.bytes().all(|b| b.is_ascii_graphic()) =>
+            {
                 Self(Arc::from(given))
             }
             _ => Self(Arc::from(format!("req_{:032x}", rand::random::<u128>()))),
@@ -45,7 +47,10 @@ pub fn dress(router: Router, base: &str) -> Router {
     router
         .fallback(|| async { Problem::not_found("No resource has this path.") })
         .method_not_allowed_fallback(|| async {
-            Problem::new(Code::MethodNotAllowed, "This resource does not know that method; `Allow` lists those it knows.")
+            Problem::new(
+                Code::MethodNotAllowed,
+                "This resource does not know that method; `Allow` lists those it knows.",
+            )
         })
         .layer(middleware::from_fn(move |request, next| finish(base.clone(), request, next)))
 }
@@ -69,4 +74,25 @@ async fn finish(base: Arc<str>, mut request: Request, next: Next) -> Response {
         response.headers_mut().insert(RESPONSE_TIME, elapsed);
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn request_ids_are_accepted_bounded_or_made() {
+        let of = |given: Option<&str>| {
+            let mut headers = HeaderMap::new();
+            if let Some(given) = given {
+                headers.insert(REQUEST_ID, given.parse().unwrap());
+            }
+            RequestId::of(&headers).as_str().to_owned()
+        };
+        assert_eq!(of(Some("mine-1")), "mine-1");
+        for bad in [None, Some(""), Some("a b"), Some(&*"x".repeat(129)), Some("é")] {
+            assert!(of(bad).starts_with("req_"), "{bad:?}");
+        }
+        assert_ne!(of(None), of(None));
+    }
 }

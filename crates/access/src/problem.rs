@@ -122,7 +122,8 @@ impl Problem {
     pub fn decided(status: u16, code: &str, body: Map<String, Value>) -> Self {
         let mut body = body;
         let known = Code::parse(code);
-        let status = StatusCode::from_u16(status).ok().filter(|status| status.is_client_error() || status.is_server_error());
+        let status =
+            StatusCode::from_u16(status).ok().filter(|status| status.is_client_error() || status.is_server_error());
         let status = status.unwrap_or(StatusCode::UNPROCESSABLE_ENTITY);
         let title = match known {
             Some(known) => Cow::Borrowed(known.title()),
@@ -139,7 +140,12 @@ impl Problem {
         Self { code: Cow::Owned(code.to_owned()), status, title, detail, errors, extra: body, retry_after_s: None }
     }
 
-    pub fn error(mut self, pointer: impl Into<String>, code: impl Into<Cow<'static, str>>, detail: impl Into<String>) -> Self {
+    pub fn error(
+        mut self,
+        pointer: impl Into<String>,
+        code: impl Into<Cow<'static, str>>,
+        detail: impl Into<String>,
+    ) -> Self {
         self.errors.push(FieldError { pointer: pointer.into(), code: code.into(), detail: detail.into() });
         self
     }
@@ -190,7 +196,6 @@ impl Problem {
         }
         Value::Object(document)
     }
-
 }
 
 /// Complete but for base and request id, which `edge::dress` adds: it finds the problem among the extensions.

@@ -109,3 +109,6 @@ impl std::fmt::Debug for Publisher {
         f.debug_struct("Publisher").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -25,8 +25,10 @@ pub enum Scope {
 
 /// No scope of that name exists.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("there is no scope `{0}`; scopes are exchange:write, exchange:read, receipt:read, ledger:read, ledger:write, \
-         deal:write, deal:read, node:write, audit:read, feed:premium, admin")]
+#[error(
+    "there is no scope `{0}`; scopes are exchange:write, exchange:read, receipt:read, ledger:read, ledger:write, \
+         deal:write, deal:read, node:write, audit:read, feed:premium, admin"
+)]
 pub struct UnknownScope(pub String);
 
 impl Scope {
@@ -150,7 +152,8 @@ mod tests {
     fn standard_scopes_read_everything_but_the_audit_and_write_exchanges() {
         let standard = Scopes::standard();
         for scope in Scope::ALL {
-            let expected = scope == Scope::ExchangeWrite || (scope.as_str().ends_with(":read") && scope != Scope::AuditRead);
+            let expected =
+                scope == Scope::ExchangeWrite || (scope.as_str().ends_with(":read") && scope != Scope::AuditRead);
             assert_eq!(standard.contains(scope), expected, "{scope}");
         }
     }

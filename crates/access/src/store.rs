@@ -61,13 +61,29 @@ CREATE INDEX IF NOT EXISTS producers_changed ON producers (changed);
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     #[error("{path} cannot be opened")]
-    Create { path: PathBuf, #[source] source: std::io::Error },
+    Create {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
     #[error("{path} cannot be opened as a database")]
-    Open { path: PathBuf, #[source] source: sqlx::Error },
+    Open {
+        path: PathBuf,
+        #[source]
+        source: sqlx::Error,
+    },
     #[error("access.db could not {operation}")]
-    Query { operation: &'static str, #[source] source: sqlx::Error },
+    Query {
+        operation: &'static str,
+        #[source]
+        source: sqlx::Error,
+    },
     #[error("access.db holds settings of `{id}` that cannot be read")]
-    Settings { id: String, #[source] source: serde_json::Error },
+    Settings {
+        id: String,
+        #[source]
+        source: serde_json::Error,
+    },
     #[error("access.db holds a name that breaks its rule")]
     Stored(#[source] InvalidId),
     #[error("the tenant id `{RESERVED_TENANT}` is reserved: its accounts are our own")]
@@ -147,7 +163,10 @@ impl Store {
 
     /// Rises with every change.
     pub async fn version(&self) -> Result<i64, StoreError> {
-        let row = sqlx::query("SELECT version FROM version").fetch_one(&self.pool).await.map_err(while_("read its version"))?;
+        let row = sqlx::query("SELECT version FROM version")
+            .fetch_one(&self.pool)
+            .await
+            .map_err(while_("read its version"))?;
         Ok(row.get(0))
     }
 
@@ -155,7 +174,11 @@ impl Store {
     pub async fn changed_since(&self, version: i64) -> Result<(i64, Vec<TenantConfig>), StoreError> {
         let operation = "read its changes";
         let mut snapshot = self.pool.begin().await.map_err(while_(operation))?;
-        let at: i64 = sqlx::query("SELECT version FROM version").fetch_one(&mut *snapshot).await.map_err(while_(operation))?.get(0);
+        let at: i64 = sqlx::query("SELECT version FROM version")
+            .fetch_one(&mut *snapshot)
+            .await
+            .map_err(while_(operation))?
+            .get(0);
         let rows = sqlx::query(
             "SELECT 'tenant' AS kind, id, id AS tenant, settings AS body, 0 AS removed, changed FROM tenants WHERE changed > ?1
              UNION ALL
@@ -259,8 +282,15 @@ impl Store {
         rows.iter()
             .map(|row| {
                 let id: String = row.get(0);
-                let scopes = serde_json::from_str(row.get(2)).map_err(|source| StoreError::Settings { id: id.clone(), source })?;
-                Ok(ApiKeyRow { id, tenant: tenant_id(row.get(1))?, scopes, created_ms: row.get(3), revoked_ms: row.get(4) })
+                let scopes = serde_json::from_str(row.get(2))
+                    .map_err(|source| StoreError::Settings { id: id.clone(), source })?;
+                Ok(ApiKeyRow {
+                    id,
+                    tenant: tenant_id(row.get(1))?,
+                    scopes,
+                    created_ms: row.get(3),
+                    revoked_ms: row.get(4),
+                })
             })
             .collect()
     }
@@ -306,7 +336,8 @@ impl Store {
         if let ProducerGrant::Tenant(tenant) = grant {
             change.ensure_tenant(tenant, operation).await?;
         }
-        let producer = NewProducer { id: format!("{prefix}-{:016x}", rand::random::<u64>()), secret: Secret::producer() };
+        let producer =
+            NewProducer { id: format!("{prefix}-{:016x}", rand::random::<u64>()), secret: Secret::producer() };
         sqlx::query("INSERT INTO producers (id, tenant, secret, created_ms, changed) VALUES (?, ?, ?, ?, ?)")
             .bind(&producer.id)
             .bind(grant.as_str())
@@ -342,10 +373,11 @@ impl Store {
     }
 
     pub async fn producers(&self) -> Result<Vec<ProducerRow>, StoreError> {
-        let rows = sqlx::query("SELECT id, tenant, created_ms, revoked_ms FROM producers ORDER BY tenant, created_ms, id")
-            .fetch_all(&self.pool)
-            .await
-            .map_err(while_("list its producers"))?;
+        let rows =
+            sqlx::query("SELECT id, tenant, created_ms, revoked_ms FROM producers ORDER BY tenant, created_ms, id")
+                .fetch_all(&self.pool)
+                .await
+                .map_err(while_("list its producers"))?;
         rows.iter()
             .map(|row| {
                 let grant = row.get::<&str, _>(1).parse().map_err(StoreError::Stored)?;
@@ -428,7 +460,8 @@ fn entry(row: &SqliteRow) -> Result<TenantConfig, StoreError> {
     let stored: String = row.get("body");
     let body = match kind.as_str() {
         kind::API_KEY => {
-            let scopes = serde_json::from_str(&stored).map_err(|source| StoreError::Settings { id: id.clone(), source })?;
+            let scopes =
+                serde_json::from_str(&stored).map_err(|source| StoreError::Settings { id: id.clone(), source })?;
             json(&ApiKeyBody { scopes })
         }
         kind::PRODUCER => json(&ProducerBody { secret: Secret::new(stored) }),
@@ -441,7 +474,10 @@ fn settings(id: &str, text: &str) -> Result<TenantSettings, StoreError> {
     serde_json::from_str(text).map_err(|source| StoreError::Settings { id: id.to_owned(), source })
 }
 
-#[expect(clippy::expect_used, reason = "these are plain structs of strings and lists; writing them to memory cannot fail")]
+#[expect(
+    clippy::expect_used,
+    reason = "these are plain structs of strings and lists; writing them to memory cannot fail"
+)]
 fn json(value: &impl serde::Serialize) -> String {
     serde_json::to_string(value).expect("plain structs serialise")
 }
@@ -454,3 +490,6 @@ fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

@@ -212,7 +212,10 @@ impl Faults<'_> {
     fn none(self) -> Result<(), Problem> {
         let Some(first) = self.errors.first() else { return Ok(()) };
         let problem = Problem::new(Code::InvalidRequest, first.detail.clone());
-        Err(self.errors.into_iter().fold(problem, |problem, error| problem.error(error.pointer, error.code, error.detail)))
+        Err(self
+            .errors
+            .into_iter()
+            .fold(problem, |problem, error| problem.error(error.pointer, error.code, error.detail)))
     }
 }
 
@@ -245,7 +248,8 @@ impl<'a> Envelope<'a> {
     fn text(&self, name: &str, at: &str, faults: &mut Faults<'_>) -> Option<String> {
         let raw = self.raw(name).filter(|raw| *raw != b"null")?;
         let read = serde_json::from_slice(raw);
-        read.map_err(|_| faults.add(&format!("{at}/{name}"), "not_a_string", format!("`{name}` must be a string."))).ok()
+        read.map_err(|_| faults.add(&format!("{at}/{name}"), "not_a_string", format!("`{name}` must be a string.")))
+            .ok()
     }
 
     fn known_only(&self, known: &[&str], at: &str, faults: &mut Faults<'_>) {

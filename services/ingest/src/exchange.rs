@@ -92,9 +92,10 @@ pub(crate) async fn read_body(
             Ok(Ok(body)) => return Ok(body.to_bytes()),
             Ok(Err(error)) if error.is::<LengthLimitError>() => too_large(),
             Ok(Err(_)) => Problem::new(Code::MalformedJson, "The body broke off."),
-            Err(_) => {
-                Problem::new(Code::RequestTimeout, format!("The body did not arrive within {} s.", within.as_secs_f32()))
-            }
+            Err(_) => Problem::new(
+                Code::RequestTimeout,
+                format!("The body did not arrive within {} s.", within.as_secs_f32()),
+            ),
         }
     };
     let mut response = problem.into_response();

@@ -13,13 +13,14 @@ use serde_json::{Value, json};
 use std::time::Instant;
 
 use crate::state::IngestState;
-use crate::{batch, exchange, metrics, pages};
+use crate::{batch, exchange, metrics, pages, verify};
 
 /// Everything that ingest answers. Paths and methods are disjoint from those of view.
 pub fn router(state: IngestState) -> Router {
     Router::new()
         .route("/v1/exchanges", post(exchange::create))
         .route("/v1/exchanges/batch", post(batch::create))
+        .route("/v1/verify", post(verify::verify))
         .route("/v1/idempotency", get(idempotency))
         .route("/.well-known/jwks.json", get(jwks))
         .route("/healthz", get(healthz))
@@ -38,7 +39,8 @@ pub fn router(state: IngestState) -> Router {
 #[utoipa::path(get, path = "/.well-known/jwks.json", tag = "evidence", operation_id = "getKeys",
     responses((status = 200, description = "RFC 7517", body = serde_json::Value)))]
 pub(crate) async fn jwks(State(state): State<IngestState>) -> Response {
-    ([(header::CACHE_CONTROL, "public, max-age=60")], Json(state.0.keys.document())).into_response()
+    let headers = [(header::CACHE_CONTROL, "public, max-age=60"), (header::CONTENT_TYPE, "application/json")];
+    (headers, state.0.keys.ring().to_jwks()).into_response()
 }
 
 /// What an idempotency key means here.

@@ -5,21 +5,25 @@ use std::collections::BTreeMap;
 use event::wire::{SigningKey, Wire as _};
 use log::Record;
 use parking_lot::RwLock;
-use serde_json::{Value, json};
+use proof::{KeyRing, PublicKey};
 
 use crate::follow::Reader;
 
-/// The JWKS in memory, by `kid`.
+/// The public keys in memory, the newest publication of each.
 #[derive(Debug, Default)]
 pub struct KeyDirectory {
-    by_kid: RwLock<BTreeMap<String, Value>>,
+    by_kid: RwLock<BTreeMap<String, PublicKey>>,
 }
 
 impl KeyDirectory {
-    /// The JWKS document.
-    pub fn document(&self) -> Value {
-        let keys: Vec<Value> = self.by_kid.read().values().cloned().collect();
-        json!({ "keys": keys })
+    /// The keys, to verify with or to publish as a JWKS.
+    pub fn ring(&self) -> KeyRing {
+        let mut ring = KeyRing::new();
+        for key in self.by_kid.read().values() {
+            // One key per kid: nothing here can contradict.
+            let _ = ring.insert(key.clone());
+        }
+        ring
     }
 
     pub fn is_empty(&self) -> bool {
@@ -38,13 +42,13 @@ impl Reader for KeyDirectory {
                 return;
             }
         };
-        match serde_json::from_str::<Value>(&key.jwk) {
-            // The public members only, whatever else was published by mistake.
-            Ok(Value::Object(mut jwk)) => {
-                jwk.remove("d");
-                self.by_kid.write().insert(key.kid, Value::Object(jwk));
+        match PublicKey::from_jwk(key.jwk.as_bytes()) {
+            Ok(public_key) => {
+                self.by_kid.write().insert(key.kid, public_key);
             }
-            _ => tracing::error!(offset = record.offset, kid = key.kid, "a signing key is no JWK; it is left out"),
+            Err(error) => {
+                tracing::error!(offset = record.offset, kid = key.kid, %error, "a signing key is left out");
+            }
         }
     }
 

@@ -27,6 +27,7 @@ mod serve;
 mod start;
 mod state;
 mod submit;
+mod verify;
 mod waiting;
 
 pub use config::{Config, ServeLimits};

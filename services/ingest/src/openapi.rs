@@ -22,6 +22,7 @@ pub fn document() -> Document {
     paths(
         crate::exchange::create,
         crate::batch::create,
+        crate::verify::verify,
         crate::http::jwks,
         crate::http::idempotency,
         crate::http::healthz,

@@ -48,7 +48,10 @@ pages![
 
 /// Renders `/openapi.json` in the browser; nothing is loaded from anywhere else.
 pub(crate) async fn docs() -> Response {
-    html(DOCS.to_owned(), "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'")
+    html(
+        DOCS.to_owned(),
+        "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'",
+    )
 }
 
 /// What an error code means and what to do.

@@ -31,10 +31,20 @@ pub(crate) struct Signer {
 #[derive(Debug)]
 pub(crate) enum Outcome {
     /// The receipt is committed; `body` is the whole answer.
-    Sealed { exchange_id: String, replayed: bool, body: Vec<u8> },
-    Refused { replayed: bool, problem: Problem },
+    Sealed {
+        exchange_id: String,
+        replayed: bool,
+        body: Vec<u8>,
+    },
+    Refused {
+        replayed: bool,
+        problem: Problem,
+    },
     /// Held by the log, not decided yet.
-    Accepted { exchange_id: ExchangeId, trace_id: TraceId },
+    Accepted {
+        exchange_id: ExchangeId,
+        trace_id: TraceId,
+    },
 }
 
 /// A request on its way into the log, and the ticket for its answer.
@@ -81,11 +91,8 @@ impl Shared {
         let signature = event::hmac::sign(self.signer.secret.expose(), REQUESTED, record_key.as_bytes(), &value)
             .ok_or("the record cannot be signed")?;
         let reply = ticket.reply().to_string();
-        let mut headers: Vec<(&str, &[u8])> = vec![
-            (KEY_ID, self.signer.key_id.as_bytes()),
-            (SIGNATURE, signature.as_bytes()),
-            (REPLY, reply.as_bytes()),
-        ];
+        let mut headers: Vec<(&str, &[u8])> =
+            vec![(KEY_ID, self.signer.key_id.as_bytes()), (SIGNATURE, signature.as_bytes()), (REPLY, reply.as_bytes())];
         headers.extend(traceparent.map(|traceparent| (TRACEPARENT, traceparent.as_bytes())));
         let output = Output {
             topic: &topic,
@@ -123,7 +130,8 @@ impl Shared {
 
     async fn decided(&self, mut submitted: Submitted, wait: Duration) -> Result<Outcome, Problem> {
         let deadline = submitted.begun + wait;
-        let unknown = || Problem::unavailable("Whether the exchange was accepted is unknown; send it again with the same key.");
+        let unknown =
+            || Problem::unavailable("Whether the exchange was accepted is unknown; send it again with the same key.");
         // Counted from the append, not from here: a batch awaits its items one after the other.
         let acknowledged_by = submitted.begun + self.config.acknowledge_timeout;
         match timeout_at(acknowledged_by.into(), &mut submitted.acknowledged).await {
@@ -136,9 +144,10 @@ impl Shared {
         }
         match timeout_at(deadline.into(), submitted.ticket.answer()).await {
             Ok(Some(answer)) => Ok(submitted.told(answer)),
-            Ok(None) | Err(_) => {
-                Ok(Outcome::Accepted { exchange_id: submitted.exchange_id.clone(), trace_id: submitted.trace_id.clone() })
-            }
+            Ok(None) | Err(_) => Ok(Outcome::Accepted {
+                exchange_id: submitted.exchange_id.clone(),
+                trace_id: submitted.trace_id.clone(),
+            }),
         }
     }
 }

@@ -51,7 +51,8 @@ fn only_the_payload_is_required_and_null_is_absent_except_for_the_head() {
     assert_eq!(bare.request.trace_id, None);
     assert_eq!(bare.request.expected_prev_receipt_hash, None);
 
-    let nulls = r#"{"payload":null,"payload_type":null,"target_type":null,"trace_id":null,"amount":null,"forward_url":null}"#;
+    let nulls =
+        r#"{"payload":null,"payload_type":null,"target_type":null,"trace_id":null,"amount":null,"forward_url":null}"#;
     assert_eq!(read(nulls).unwrap(), bare);
 
     let first = read(r#"{"payload":1,"expected_prev_receipt_hash":null}"#).unwrap();
@@ -72,7 +73,11 @@ fn what_is_no_exchange_is_refused_with_pointer_and_code() {
         (
             r#"{"payload":1,"trace_id":"a b","x":1,"expected_prev_receipt_hash":"md5:0"}"#,
             "invalid_request",
-            &[("/x", "unknown_member"), ("/trace_id", "invalid_trace_id"), ("/expected_prev_receipt_hash", "invalid_digest")],
+            &[
+                ("/x", "unknown_member"),
+                ("/trace_id", "invalid_trace_id"),
+                ("/expected_prev_receipt_hash", "invalid_digest"),
+            ],
         ),
         (r#"{"payload":1,"forward_url":"http://example.com/"}"#, "invalid_request", &[("/forward_url", "not_https")]),
         (r#"{"payload":1,"forward_url":{}}"#, "invalid_request", &[("/forward_url", "not_a_string")]),
@@ -80,18 +85,27 @@ fn what_is_no_exchange_is_refused_with_pointer_and_code() {
         (
             r#"{"payload":1,"amount":{"currency":"usd","minor":1250}}"#,
             "invalid_request",
-            &[("/amount/minor", "not_a_string"), ("/amount/payee", "missing_member"), ("/amount/currency", "invalid_amount")],
+            &[
+                ("/amount/minor", "not_a_string"),
+                ("/amount/payee", "missing_member"),
+                ("/amount/currency", "invalid_amount"),
+            ],
         ),
         (
             r#"{"payload":1,"amount":{"currency":"USD","minor":"-1","payee":"p","fee":"0"}}"#,
             "invalid_request",
             &[("/amount/fee", "unknown_member"), ("/amount/minor", "invalid_amount")],
         ),
-        (r#"{"payload":1,"payload_type":"invoice"}"#, "unknown_payload_type", &[("/payload_type", "unknown_payload_type")]),
+        (
+            r#"{"payload":1,"payload_type":"invoice"}"#,
+            "unknown_payload_type",
+            &[("/payload_type", "unknown_payload_type")],
+        ),
         (r#"{"payload":1,"target_type":"iso"}"#, "invalid_request", &[("/target_type", "unknown_target_type")]),
     ];
     for (body, code, faults) in table {
-        let expected: Vec<_> = faults.iter().map(|(pointer, fault)| ((*pointer).to_owned(), (*fault).to_owned())).collect();
+        let expected: Vec<_> =
+            faults.iter().map(|(pointer, fault)| ((*pointer).to_owned(), (*fault).to_owned())).collect();
         assert_eq!(refusal(body), ((*code).to_owned(), expected), "{body}");
     }
 }
@@ -126,7 +140,16 @@ fn depth_and_size_are_bounded_by_the_payload() {
 
 #[test]
 fn what_is_no_json_is_malformed() {
-    for body in ["", "{", r#"{"payload":}"#, r#"{"payload":1,}"#, "\u{feff}{}", r#"{"payload":1} x"#, "nonsense", r#"{"payload":'a'}"#] {
+    for body in [
+        "",
+        "{",
+        r#"{"payload":}"#,
+        r#"{"payload":1,}"#,
+        "\u{feff}{}",
+        r#"{"payload":1} x"#,
+        "nonsense",
+        r#"{"payload":'a'}"#,
+    ] {
         assert_eq!(refusal(body).0, "malformed_json", "{body}");
     }
     let problem = exchange(&sender(), b"{\"payload\":\"\xff\"}", "", &Limits::default()).unwrap_err();
@@ -160,12 +183,16 @@ fn idempotency_keys_come_from_either_header() {
         }
         headers
     };
-    let code = |pairs: &[(&'static str, &str)]| idempotency_key(&headers(pairs)).map_err(|problem| problem.code().to_owned());
+    let code =
+        |pairs: &[(&'static str, &str)]| idempotency_key(&headers(pairs)).map_err(|problem| problem.code().to_owned());
     let given = |text: &str| Ok(IdempotencyKey::parse(text).unwrap());
     assert_eq!(code(&[("idempotency-key", "a")]), given("a"));
     assert_eq!(code(&[("x-signet-idempotency-key", "b")]), given("b"));
     assert_eq!(code(&[("idempotency-key", "a"), ("x-signet-idempotency-key", "a")]), given("a"));
-    assert_eq!(code(&[("idempotency-key", "a"), ("x-signet-idempotency-key", "b")]), Err("idempotency_key_invalid".into()));
+    assert_eq!(
+        code(&[("idempotency-key", "a"), ("x-signet-idempotency-key", "b")]),
+        Err("idempotency_key_invalid".into())
+    );
     assert_eq!(code(&[]), Err("idempotency_key_missing".into()));
     for bad in ["", "a b", "é", &"k".repeat(256)] {
         assert_eq!(code(&[("idempotency-key", bad)]), Err("idempotency_key_invalid".into()), "{bad}");

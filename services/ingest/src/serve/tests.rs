@@ -44,7 +44,8 @@ const HEALTH: &[u8] = b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_never_ends_its_head_is_cut_off_and_its_place_is_free_again() {
     let world = World::new(Config::default()).await;
-    let limits = ServeLimits { connections_max: 1, header_timeout: Duration::from_millis(200), ..ServeLimits::default() };
+    let limits =
+        ServeLimits { connections_max: 1, header_timeout: Duration::from_millis(200), ..ServeLimits::default() };
     let (address, stop, server) = listen(&world, limits).await;
     let mut slow = TcpStream::connect(address).await.unwrap();
     slow.write_all(b"POST /v1/exchanges HTTP/1.1\r\nhost: x\r\nx-a: ").await.unwrap();
