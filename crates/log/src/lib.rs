@@ -264,7 +264,8 @@ pub trait Log: Send + Sync {
     /// Joins a group. Call on the thread that will own the session.
     ///
     /// Fatal, here or in the session's first polls: `topic_missing`, `partitions_differ` (inputs or state with other
-    /// counts), `offsets_missing` (never a rewind); in every call after another session has joined on the slot: `fenced`.
+    /// counts), `offsets_missing` (never a rewind). Once another session has joined on the slot, `poll`, `commit` and
+    /// `recover` answer `fenced`.
     fn join(&self, member: &Member) -> Result<Box<dyn Session>, Fault>;
 
     /// Writes one record outside any transaction (the edges); `done` hears of it when it is durable. Keeps order per key.
