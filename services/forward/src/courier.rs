@@ -35,6 +35,8 @@ const BACKOFF_MAX: Duration = Duration::from_secs(2);
 const RECOVERIES_MAX: u32 = 20;
 /// How long reading pauses before a schema of a later version is looked at again; deliveries go on meanwhile.
 const SCHEMA_WAIT: Duration = Duration::from_secs(2);
+/// How long a delivery waits whose cell could not be read.
+const UNREADABLE_WAIT_MS: i64 = 1_000;
 /// On the way out, calls under way get so long to end; what has not ended is called again by the next run.
 const STOP_GRACE: Duration = Duration::from_secs(3);
 
@@ -416,18 +418,7 @@ impl Courier<'_> {
         for turn in self.lanes.take(now_ms()) {
             match turn {
                 Turn::Call(waiting) => self.call(waiting),
-                Turn::GiveUp(waiting) => {
-                    let at_ms = now_ms();
-                    if let Some(pending) = self.read_pending(&waiting.cell) {
-                        self.busy.insert(waiting.cell.clone());
-                        self.unsettled.push(Finished {
-                            cell: waiting.cell,
-                            lane: waiting.lane,
-                            attempts_before: pending.attempts.len(),
-                            how: How::GivenUp { at_ms },
-                        });
-                    }
-                }
+                Turn::GiveUp(waiting) => self.give_up(waiting),
             }
         }
         #[expect(clippy::cast_precision_loss, reason = "a gauge")]
@@ -437,21 +428,34 @@ impl Courier<'_> {
         }
     }
 
-    /// What the state holds for a cell. A cell that cannot be read now is found again when the state is read anew.
-    fn read_pending(&self, cell: &CellId) -> Option<PendingDelivery> {
+    /// What the state holds for a cell. One that cannot be read now waits a little; one that is gone waits no longer.
+    fn read_pending(&mut self, waiting: &Waiting) -> Option<PendingDelivery> {
         let mut value = Vec::new();
-        match self.session.get(cell.partition, &cell.key, &mut value) {
+        match self.session.get(waiting.cell.partition, &waiting.cell.key, &mut value) {
             Ok(true) => PendingDelivery::decode(&value).ok(),
             Ok(false) => None,
             Err(fault) => {
-                tracing::warn!(%fault, "a pending delivery could not be read");
+                tracing::warn!(%fault, "a pending delivery could not be read, trying again");
+                let due_at = now_ms().saturating_add(UNREADABLE_WAIT_MS);
+                self.lanes.queue(Waiting { due_at, ..waiting.clone() });
                 None
             }
         }
     }
 
+    fn give_up(&mut self, waiting: Waiting) {
+        let Some(pending) = self.read_pending(&waiting) else { return };
+        self.busy.insert(waiting.cell.clone());
+        self.unsettled.push(Finished {
+            cell: waiting.cell,
+            lane: waiting.lane,
+            attempts_before: pending.attempts.len(),
+            how: How::GivenUp { at_ms: now_ms() },
+        });
+    }
+
     fn call(&mut self, waiting: Waiting) {
-        let Some(pending) = self.read_pending(&waiting.cell) else {
+        let Some(pending) = self.read_pending(&waiting) else {
             self.lanes.done(&waiting.lane, None, now_ms());
             return;
         };

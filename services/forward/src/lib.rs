@@ -29,7 +29,7 @@ use event::destination::Allowlist;
 
 pub use courier::run;
 pub use dial::{DialOptions, Resolver};
-pub use webhook::WebhookSecret;
+pub use event::webhook::Secret as WebhookSecret;
 
 /// What a tenant's deliveries are made with, as it is now and not as it was at admission.
 #[derive(Clone, Debug)]

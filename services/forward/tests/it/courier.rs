@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use event::webhook::{self, Clock, Message};
+use event::wire::ExchangeDelivered;
 use forward::WebhookSecret;
 use log::{Log, Topic};
 
@@ -36,9 +38,11 @@ fn a_delivery_arrives_once_signed_and_is_recorded_once() {
     assert_eq!(got[0].body, exchange.payload);
     assert_eq!(got[0].header("content-type"), "application/json");
     assert_eq!(got[0].header("webhook-id"), exchange.exchange_id);
-    let timestamp: i64 = got[0].header("webhook-timestamp").parse().unwrap();
-    let signature = WebhookSecret::parse(SECRET).unwrap().sign(&exchange.exchange_id, timestamp, &got[0].body);
-    assert_eq!(got[0].header("webhook-signature"), signature);
+    let message =
+        Message { id: got[0].header("webhook-id"), timestamp: got[0].header("webhook-timestamp"), body: &got[0].body };
+    let clock = Clock { now: message.timestamp.parse().unwrap(), tolerance_seconds: 0 };
+    let secret = WebhookSecret::parse(SECRET).unwrap();
+    assert_eq!(webhook::verify(&message, got[0].header("webhook-signature"), clock, &[secret]), Ok(()));
     let mut names = got[0].header_names();
     names.sort_unstable();
     let expected =
@@ -180,6 +184,26 @@ fn a_destination_that_fails_is_left_alone_after_five_failures() {
     // Four calls at a time: three may have been under way when the fifth failure opened the breaker.
     assert!((5..=8).contains(&bad.got().len()), "{}", bad.got().len());
     assert_eq!(world.pending().len(), 30);
+}
+
+#[test]
+fn what_waits_too_long_behind_a_failing_destination_is_given_up() {
+    let world = World::new();
+    let bad = Receiver::start(&world.ca, &["slow.example"], |_, _| Reply::Status(500));
+    for number in 0..10 {
+        world.seal(&sealed(number, &bad.url("slow.example")));
+    }
+    let mut options = world.options(&[&entry("slow.example", &bad)]);
+    options.retries.give_up_after = Duration::from_millis(500);
+    {
+        let _running = world.run(options);
+        let outcomes = world.outcomes(10);
+        assert!(outcomes.iter().all(|outcome| !outcome.delivered));
+        let last = |outcome: &ExchangeDelivered| outcome.attempts.last().unwrap().error.clone();
+        assert!(outcomes.iter().any(|outcome| last(outcome).as_deref() == Some("given_up")));
+    }
+    assert_eq!(world.count(&delivered()), 10);
+    assert!(world.pending().is_empty());
 }
 
 #[test]
