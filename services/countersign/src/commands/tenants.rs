@@ -1,0 +1,209 @@
+//! `tenants show|set` and `webhooks secret`: what holds for a tenant.
+//!
+//! A tenant that the configuration file names gets the file's allowlist again at every start.
+
+use std::process::ExitCode;
+
+use access::{Secret, Store, TenantSettings};
+use clap::{Args, Subcommand};
+use event::destination::Allowlist;
+use event::id::TenantId;
+use serde_json::{Value, json};
+
+use super::keys::with_store;
+use crate::admin::print;
+use crate::cli::Place;
+use crate::failure::Failure;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TenantsCommand {
+    /// Show every tenant, or one
+    Show {
+        #[arg(value_name = "T")]
+        tenant: Option<TenantId>,
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Say where a tenant's deliveries may go; a tenant that is not known yet is made
+    Set(SetArgs),
+}
+
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("change").required(true).multiple(true))]
+pub(crate) struct SetArgs {
+    #[arg(value_name = "T")]
+    tenant: TenantId,
+    /// Replace the list of destinations: `host` or `host:port`, again for each
+    #[arg(long, value_name = "HOST[:PORT]", num_args = 1.., group = "change", conflicts_with_all = ["allow_add", "allow_remove", "allow_none"])]
+    allow: Vec<String>,
+    /// Add to the list
+    #[arg(long, value_name = "HOST[:PORT]", num_args = 1.., group = "change")]
+    allow_add: Vec<String>,
+    /// Take from the list
+    #[arg(long, value_name = "HOST[:PORT]", num_args = 1.., group = "change")]
+    allow_remove: Vec<String>,
+    /// Allow no destination at all
+    #[arg(long, group = "change", conflicts_with_all = ["allow_add", "allow_remove"])]
+    allow_none: bool,
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    place: Place,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum WebhooksCommand {
+    /// Print the secret that signs a tenant's deliveries
+    Secret {
+        #[arg(long, value_name = "T")]
+        tenant: TenantId,
+        /// Make a new one first; deliveries are signed with it within a second
+        #[arg(long)]
+        rotate: bool,
+        #[command(flatten)]
+        place: Place,
+    },
+}
+
+pub(crate) fn run(command: &TenantsCommand) -> Result<ExitCode, Failure> {
+    match command {
+        TenantsCommand::Show { tenant: None, json, place } => {
+            let tenants = with_store(place, async |store| store.tenants().await)?;
+            show(&tenants, *json)?;
+        }
+        TenantsCommand::Show { tenant: Some(tenant), json, place } => {
+            let settings = with_store(place, async |store| known(store, tenant).await)?;
+            show(&[(tenant.clone(), settings)], *json)?;
+        }
+        TenantsCommand::Set(args) => {
+            let settings = set(args)?;
+            show(&[(args.tenant.clone(), settings)], args.json)?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) fn run_webhooks(command: &WebhooksCommand) -> Result<ExitCode, Failure> {
+    let WebhooksCommand::Secret { tenant, rotate, place } = command;
+    let settings = with_store(place, async |store| {
+        let mut settings = known(store, tenant).await?;
+        if *rotate {
+            settings.webhook_secret = Secret::webhook();
+            store.set_tenant(tenant, &settings).await?;
+        }
+        Ok::<_, Failure>(settings)
+    })?;
+    print::out(&format!("{}\n", settings.webhook_secret.expose()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn known(store: &Store, tenant: &TenantId) -> Result<TenantSettings, Failure> {
+    store.tenant(tenant).await?.ok_or_else(|| {
+        Failure::new(format!("there is no tenant {tenant}"))
+            .try_this(format!("`countersign keys create --tenant {tenant}` makes it, with a key"))
+    })
+}
+
+/// Writes and answers the new settings.
+fn set(args: &SetArgs) -> Result<TenantSettings, Failure> {
+    let named = args.allow.iter().chain(&args.allow_add);
+    Allowlist::parse(named).map_err(|bad| {
+        Failure::new("the allowlist was not changed").because(bad).try_this("an entry is `host` or `host:port`, without https://")
+    })?;
+    with_store(&args.place, async |store| {
+        store.ensure_tenant(&args.tenant).await?;
+        let mut settings = known(store, &args.tenant).await?;
+        settings.forward_allowlist = changed(settings.forward_allowlist, args)?;
+        store.set_tenant(&args.tenant, &settings).await?;
+        Ok::<_, Failure>(settings)
+    })
+}
+
+fn changed(before: Vec<String>, args: &SetArgs) -> Result<Vec<String>, Failure> {
+    let mut list = if args.allow.is_empty() && !args.allow_none { before } else { args.allow.clone() };
+    for gone in &args.allow_remove {
+        let length = list.len();
+        list.retain(|entry| entry != gone);
+        if list.len() == length {
+            return Err(Failure::new(format!("{gone} is not on the list: {}", list.join(", "))));
+        }
+    }
+    list.extend(args.allow_add.iter().cloned());
+    list.sort();
+    list.dedup();
+    Ok(list)
+}
+
+/// Without the secret: `webhooks secret` shows it.
+fn show(tenants: &[(TenantId, TenantSettings)], as_json: bool) -> Result<(), Failure> {
+    if as_json {
+        let shown: Vec<Value> = tenants
+            .iter()
+            .map(|(tenant, settings)| json!({"tenant": tenant, "forward_allowlist": settings.forward_allowlist}))
+            .collect();
+        return print::json(&shown);
+    }
+    let mut table = vec![print::row(["tenant", "deliveries may go to"])];
+    for (tenant, settings) in tenants {
+        let allowed = match settings.forward_allowlist.as_slice() {
+            [] => "nowhere".to_owned(),
+            allowed => allowed.join(", "),
+        };
+        table.push(print::row([tenant.as_str(), &allowed]));
+    }
+    print::out(&print::table(&table))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Debug, Parser)]
+    struct Set {
+        #[command(flatten)]
+        args: SetArgs,
+    }
+
+    fn parse(dir: &std::path::Path, words: &[&str]) -> Result<SetArgs, clap::Error> {
+        let data = ["set", "acme", "--data", dir.to_str().unwrap()];
+        Set::try_parse_from(data.iter().chain(words)).map(|set| set.args)
+    }
+
+    #[test]
+    fn the_list_is_replaced_extended_and_cut_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let after = |words: &[&str]| set(&parse(dir.path(), words).unwrap()).map(|settings| settings.forward_allowlist);
+        assert_eq!(after(&["--allow", "b.example", "a.example:8443"]).unwrap(), ["a.example:8443", "b.example"]);
+        assert_eq!(after(&["--allow-add", "c.example", "--allow-remove", "b.example"]).unwrap(), ["a.example:8443", "c.example"]);
+        assert!(after(&["--allow-remove", "b.example"]).is_err());
+        assert!(after(&["--allow", "https://a.example/"]).is_err());
+        assert!(after(&["--allow-none"]).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_change_is_asked_for_and_only_one_kind() {
+        let dir = tempfile::tempdir().unwrap();
+        for words in [&[][..], &["--allow", "a", "--allow-add", "b"], &["--allow-none", "--allow-add", "b"]] {
+            assert!(parse(dir.path(), words).is_err(), "{words:?}");
+        }
+    }
+
+    #[test]
+    fn a_webhook_secret_stays_until_it_is_rotated() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = Place { data: dir.path().to_owned(), config: None, profile: None };
+        let tenant = TenantId::parse("acme").unwrap();
+        let secret = |rotate| WebhooksCommand::Secret { tenant: tenant.clone(), rotate, place: place.clone() };
+        assert!(run_webhooks(&secret(false)).is_err(), "the tenant is not known");
+        with_store(&place, async |store| store.ensure_tenant(&tenant).await).unwrap();
+        let read = || with_store(&place, async |store| known(store, &tenant).await).unwrap().webhook_secret;
+        let first = read();
+        run_webhooks(&secret(false)).unwrap();
+        assert_eq!(read(), first);
+        run_webhooks(&secret(true)).unwrap();
+        assert_ne!(read(), first);
+    }
+}
