@@ -1,0 +1,314 @@
+//! The decisions: what a record asks for, and what the books answer. Pure.
+
+use std::error::Error;
+
+use billing::{Account, Charge, Minor, PostingError, Tariffs, exchange_charge};
+use event::envelope::{TRACEPARENT, public_headers};
+use event::time::Timestamp;
+use event::topic::{SETTLEMENT_PARKED, SETTLEMENT_POSTED};
+use event::wire::{LedgerCommand, SettlementParked, SettlementPosted, Transfer, Wire, WireError};
+use ledger::{
+    AccountKey, Books, CommandKey, ContentHash, Headers, Input, Needs, Parked, PostError, Posting, RowDraft, Source,
+    VolumeKey,
+};
+use log::{Record, Topic};
+use sha2::{Digest, Sha256};
+use stage::dead_letter::{CAUSE_HEADER, CAUSE_TOPIC_HEADER, cause_of};
+use stage::value::{UnknownSchema, read};
+use stage::{DeadLetter, Reject, StepError};
+
+use crate::published::SEQUENCE_HEADER;
+
+/// The only kind of command so far: the price of an exchange.
+pub const COMMAND_KIND: &str = "exchange_charge";
+
+/// Any failure of deciding: a defect, never a refusal.
+pub(crate) type Defect = Box<dyn Error + Send + Sync>;
+
+/// A record that was read, ready to be decided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Item {
+    pub source: Source,
+    pub what: What,
+    /// The headers that every row of this record carries.
+    cause: Headers,
+    traceparent: Option<Vec<u8>>,
+}
+
+/// What a record asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum What {
+    Charge(Box<Asked>),
+    /// It can never succeed; the dead letter is ready.
+    Dead {
+        reason: &'static str,
+        letter: Box<RowDraft>,
+    },
+}
+
+/// A charge whose form is right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    pub(crate) command: LedgerCommand,
+    pub(crate) content: ContentHash,
+    payee: String,
+    gross: Minor,
+    currency: String,
+    pub(crate) volume: VolumeKey,
+}
+
+impl Asked {
+    pub(crate) fn key(&self) -> CommandKey {
+        CommandKey { tenant: self.command.tenant.clone(), idempotency_key: self.command.idempotency_key.clone() }
+    }
+}
+
+/// Reads a record. What is wrong with it for ever becomes a dead letter.
+///
+/// # Errors
+/// `Wait` with the reason: a schema of a later version on the command topic.
+pub fn parse(record: &Record, input: Input, dead: &Topic) -> Result<Item, String> {
+    let source = Source { input, offset: record.offset };
+    let mut cause: Headers = vec![(CAUSE_HEADER.to_owned(), cause_of(record, 0).into_bytes())];
+    let unknown = match input {
+        Input::Command => UnknownSchema::Wait,
+        Input::Redo => {
+            cause.push((CAUSE_TOPIC_HEADER.to_owned(), record.topic.as_str().as_bytes().to_vec()));
+            UnknownSchema::Reject
+        }
+    };
+    let decoded = read(record, LedgerCommand::decode, WireError::is_unknown_schema, unknown);
+    let what = match decoded.and_then(|command| asked(command).map_err(StepError::Reject)) {
+        Ok(asked) => What::Charge(Box::new(asked)),
+        Err(StepError::Reject(reject)) => dead_letter(record, &reject, dead, source),
+        Err(StepError::Wait(why)) => return Err(why),
+        Err(StepError::Fault(fault)) => return Err(fault.to_string()),
+    };
+    Ok(Item { source, what, cause, traceparent: record.header(TRACEPARENT).map(<[u8]>::to_vec) })
+}
+
+/// A dead letter for a record whose reading panicked (DESIGN R9).
+pub(crate) fn panicked(record: &Record, input: Input, dead: &Topic) -> Item {
+    let reject =
+        Reject { reason: "panicked", detail: "reading the record panicked twice".to_owned(), tenant: "-".to_owned() };
+    let source = Source { input, offset: record.offset };
+    let mut cause: Headers = vec![(CAUSE_HEADER.to_owned(), cause_of(record, 0).into_bytes())];
+    if input == Input::Redo {
+        cause.push((CAUSE_TOPIC_HEADER.to_owned(), record.topic.as_str().as_bytes().to_vec()));
+    }
+    Item { source, what: dead_letter(record, &reject, dead, source), cause, traceparent: None }
+}
+
+fn dead_letter(record: &Record, reject: &Reject, dead: &Topic, source: Source) -> What {
+    let emit = DeadLetter { record, reject }.emit_to(dead);
+    let letter = RowDraft {
+        source,
+        topic: emit.topic.as_str().to_owned(),
+        target_partition: emit.partition,
+        record_key: emit.key.map(|bytes| bytes.to_vec()),
+        value: emit.value.map(|bytes| bytes.to_vec()),
+        headers: emit.headers.into_iter().map(|(name, value)| (name, value.to_vec())).collect(),
+    };
+    What::Dead { reason: reject.reason, letter: Box::new(letter) }
+}
+
+/// Checks the form of a command: one transfer, from the tenant's paying account to another account of the tenant.
+fn asked(command: LedgerCommand) -> Result<Asked, Reject> {
+    let refused = |detail: String| Reject { reason: "invalid_command", detail, tenant: command.tenant.clone() };
+    if command.kind != COMMAND_KIND {
+        return Err(refused(format!("the kind {} is not known", command.kind)));
+    }
+    let [transfer] = command.transfers.as_slice() else {
+        return Err(refused(format!("a charge is one transfer, not {}", command.transfers.len())));
+    };
+    if transfer.debit_account != Account::main_of(&command.tenant).as_str() {
+        return Err(refused(format!("a charge is not paid by {}", transfer.debit_account)));
+    }
+    let payee = transfer.credit_account.strip_prefix(&format!("{}:", command.tenant)).map(str::to_owned);
+    let Some(payee) = payee.filter(|payee| Account::payee_of(&command.tenant, payee).is_ok()) else {
+        return Err(refused(format!("{} is no account of the tenant", transfer.credit_account)));
+    };
+    if transfer.minor < 0 {
+        return Err(refused("a charge is not negative".to_owned()));
+    }
+    let month = Timestamp::from_millis(command.at).map_err(|error| refused(error.to_string()))?.month().to_string();
+    let (gross, currency) = (Minor::new(transfer.minor), transfer.currency.clone());
+    let volume = VolumeKey { tenant: command.tenant.clone(), currency: currency.clone(), month };
+    let content = content_hash(&command);
+    Ok(Asked { command, content, payee, gross, currency, volume })
+}
+
+/// What makes two commands of one key the same: what they ask for and which fact they follow from, not under which
+/// configuration they were written.
+pub fn content_hash(command: &LedgerCommand) -> ContentHash {
+    let mut hash = Sha256::new();
+    hash.update(b"countersign/command/v1\0");
+    let mut part = |bytes: &[u8]| {
+        hash.update((bytes.len() as u64).to_be_bytes());
+        hash.update(bytes);
+    };
+    for text in [&command.tenant, &command.idempotency_key, &command.kind, &command.decided_in] {
+        part(text.as_bytes());
+    }
+    part(&command.at.to_be_bytes());
+    match &command.exchange_id {
+        Some(exchange_id) => part(exchange_id.as_bytes()),
+        None => part(b""),
+    }
+    for transfer in &command.transfers {
+        part(transfer.debit_account.as_bytes());
+        part(transfer.credit_account.as_bytes());
+        part(transfer.currency.as_bytes());
+        part(&transfer.minor.to_be_bytes());
+    }
+    hash.finalize().into()
+}
+
+/// What the books must have loaded before these items are decided.
+pub fn needs<'a>(items: impl IntoIterator<Item = &'a Item>) -> Needs {
+    let mut needs = Needs::default();
+    for item in items {
+        let What::Charge(asked) = &item.what else { continue };
+        needs.commands.insert(asked.key());
+        let fees = Account::fees();
+        let named = asked.command.transfers.iter().flat_map(|one| [&one.debit_account, &one.credit_account]);
+        for account in named.map(String::as_str).chain([fees.as_str()]) {
+            needs.accounts.insert(AccountKey { account: account.to_owned(), currency: asked.currency.clone() });
+        }
+        needs.volumes.insert(asked.volume.clone());
+    }
+    needs
+}
+
+/// Decides items in order: each is posted, parked, already done, or a dead letter.
+///
+/// # Errors
+/// A defect of ours only (LED-1, a value that cannot be written): nothing of the batch may stand.
+pub fn decide(items: &[Item], tariffs: &Tariffs, books: &mut Books) -> Result<(), Defect> {
+    items.iter().try_for_each(|item| match &item.what {
+        What::Dead { letter, .. } => {
+            let mut letter = letter.as_ref().clone();
+            let sequence = format!("{}:{}", books.partition(), books.next_sequence());
+            letter.headers.extend(item.cause.iter().cloned());
+            letter.headers.push((SEQUENCE_HEADER.to_owned(), sequence.into_bytes()));
+            books.publish(letter);
+            Ok(())
+        }
+        What::Charge(asked) => charge(item, asked, tariffs, books),
+    })
+}
+
+fn charge(item: &Item, asked: &Asked, tariffs: &Tariffs, books: &mut Books) -> Result<(), Defect> {
+    match books.content_of(&asked.key()) {
+        Some(content) if content == asked.content => return Ok(()),
+        Some(_) => {
+            let detail = format!("the key {} was used for another command", asked.command.idempotency_key);
+            return park(item, asked, ("command_key_reused", detail), books);
+        }
+        None => books.remember(asked.key(), asked.content),
+    }
+    let Some((schedule, version)) = tariffs.at(&asked.currency, asked.command.at) else {
+        return park(item, asked, ("no_tariff", format!("there is no schedule for {}", asked.currency)), books);
+    };
+    let volume = i128::from(books.volume(&asked.volume).units());
+    let priced = Charge { tenant: &asked.command.tenant, payee: &asked.payee, gross: asked.gross, volume };
+    let transfers = match exchange_charge(schedule, priced) {
+        Ok(transfers) => transfers,
+        Err(error @ PostingError::Fee(_)) => return park(item, asked, ("no_fee", error.to_string()), books),
+        Err(error) => return Err(error.into()),
+    };
+    let posting = Posting {
+        command_id: asked.command.command_id.clone(),
+        exchange_id: asked.command.exchange_id.clone(),
+        at: asked.command.at,
+        transfers,
+        gross: asked.gross,
+        volume: asked.volume.clone(),
+    };
+    match books.post(&posting) {
+        Ok(()) => publish_posted(item, asked, (&posting, version), books),
+        Err(error @ PostError::BalanceOverflow) => park(item, asked, ("balance_overflow", error.to_string()), books),
+        Err(error @ PostError::Unbalanced) => Err(error.into()),
+    }
+}
+
+fn publish_posted(
+    item: &Item,
+    asked: &Asked,
+    (posting, tariff_version): (&Posting, &str),
+    books: &mut Books,
+) -> Result<(), Defect> {
+    let fees = Account::fees();
+    let of_fees = posting.transfers.iter().filter(|transfer| transfer.credit_account == fees.as_str());
+    let fee = of_fees.map(|transfer| transfer.amount).try_fold(Minor::ZERO, Minor::plus)?;
+    let posted = SettlementPosted {
+        command_id: asked.command.command_id.clone(),
+        tenant: asked.command.tenant.clone(),
+        exchange_id: asked.command.exchange_id.clone(),
+        kind: asked.command.kind.clone(),
+        at: asked.command.at,
+        transfers: posting.transfers.iter().map(to_wire).collect(),
+        fee_minor: fee.units(),
+        tariff_version: tariff_version.to_owned(),
+        sequence: i64::try_from(books.next_sequence())?,
+        ledger_partition: i32::try_from(books.partition())?,
+    };
+    publish(item, asked, (SETTLEMENT_POSTED, posted.encode()?), books);
+    Ok(())
+}
+
+fn park(item: &Item, asked: &Asked, (reason, detail): (&str, String), books: &mut Books) -> Result<(), Defect> {
+    let command = &asked.command;
+    let parked = SettlementParked {
+        command_id: command.command_id.clone(),
+        tenant: command.tenant.clone(),
+        exchange_id: command.exchange_id.clone(),
+        kind: command.kind.clone(),
+        at: command.at,
+        reason: reason.to_owned(),
+        detail,
+        transfers: command.transfers.clone(),
+        sequence: i64::try_from(books.next_sequence())?,
+        ledger_partition: i32::try_from(books.partition())?,
+    };
+    let value = parked.encode()?;
+    books.park(parked_of(parked));
+    publish(item, asked, (SETTLEMENT_PARKED, value), books);
+    Ok(())
+}
+
+fn publish(item: &Item, asked: &Asked, (topic, value): (&str, Vec<u8>), books: &mut Books) {
+    let command = &asked.command;
+    let subject = command.exchange_id.as_ref().unwrap_or(&command.command_id);
+    let public = public_headers(topic, &command.tenant, subject, item.traceparent.as_deref());
+    let mut headers = item.cause.clone();
+    headers.extend(public.into_iter().map(|(name, value)| (name, value.to_vec())));
+    books.publish(RowDraft {
+        source: item.source,
+        topic: topic.to_owned(),
+        target_partition: None,
+        record_key: Some(command.tenant.clone().into_bytes()),
+        value: Some(value),
+        headers,
+    });
+}
+
+pub(crate) fn parked_of(parked: SettlementParked) -> Parked {
+    Parked {
+        command_id: parked.command_id,
+        tenant: parked.tenant,
+        exchange_id: parked.exchange_id,
+        at: parked.at,
+        reason: parked.reason,
+        detail: parked.detail,
+    }
+}
+
+fn to_wire(transfer: &billing::Transfer) -> Transfer {
+    Transfer {
+        debit_account: transfer.debit_account.clone(),
+        credit_account: transfer.credit_account.clone(),
+        currency: transfer.currency.clone(),
+        minor: transfer.amount.units(),
+    }
+}
