@@ -312,3 +312,147 @@ fn to_wire(transfer: &billing::Transfer) -> Transfer {
         minor: transfer.amount.units(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use event::topic::LEDGER_COMMAND;
+    use ledger::GENESIS;
+    use stage::testing::record;
+
+    const OCTOBER_ENDS: i64 = 1_793_491_199_999;
+
+    fn command(number: u64, minor: i64) -> LedgerCommand {
+        LedgerCommand {
+            command_id: format!("exchange_charge:ex_{number}"),
+            tenant: "acme".into(),
+            idempotency_key: format!("ex_{number}"),
+            kind: COMMAND_KIND.into(),
+            decided_in: format!("exchange.sealed.v1:0:{number}"),
+            at: OCTOBER_ENDS,
+            transfers: vec![Transfer {
+                debit_account: "acme:main".into(),
+                credit_account: "acme:agent-7".into(),
+                currency: "USD".into(),
+                minor,
+            }],
+            exchange_id: Some(format!("ex_{number}")),
+            tariff_version: "t".into(),
+            config_version: 1,
+        }
+    }
+
+    fn items(commands: &[LedgerCommand]) -> Vec<Item> {
+        let dead = Topic::new("settle.dead.v1");
+        let of = |(offset, command): (u64, &LedgerCommand)| {
+            let read = record(LEDGER_COMMAND, 0, offset, 0, "acme:main", command.encode().unwrap());
+            parse(&read, Input::Command, &dead).unwrap()
+        };
+        (0..).zip(commands).map(of).collect()
+    }
+
+    fn decided(commands: &[LedgerCommand]) -> Books {
+        let mut books = Books::new(0, 1, GENESIS);
+        decide(&items(commands), &Tariffs::builtin(), &mut books).unwrap();
+        books
+    }
+
+    fn posted(books: &Books, row: usize) -> SettlementPosted {
+        SettlementPosted::decode(books.rows()[row].draft.value.as_deref().unwrap()).unwrap()
+    }
+
+    fn parked(books: &Books, row: usize) -> SettlementParked {
+        SettlementParked::decode(books.rows()[row].draft.value.as_deref().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn the_volume_before_an_exchange_sets_its_discount() {
+        let books = decided(&[command(1, 99_999), command(2, 1), command(3, 10_000)]);
+        // 308 without a discount, 293 from a volume of 1,000.00 on.
+        assert_eq!(posted(&books, 2).fee_minor, 293);
+        assert_eq!(posted(&decided(&[command(1, 99_999), command(3, 10_000)]), 1).fee_minor, 308);
+    }
+
+    #[test]
+    fn a_month_begins_with_no_volume() {
+        let mut later = command(2, 10_000);
+        later.at = OCTOBER_ENDS + 1;
+        assert_eq!(posted(&decided(&[command(1, 500_000), later]), 1).fee_minor, 308);
+    }
+
+    #[test]
+    fn what_is_parked_adds_no_volume() {
+        let mut foreign = command(1, 500_000);
+        foreign.transfers[0].currency = "EUR".into();
+        let books = decided(&[foreign, command(2, 10_000)]);
+        assert_eq!(parked(&books, 0).reason, "no_tariff");
+        assert_eq!(posted(&books, 1).fee_minor, 308);
+    }
+
+    #[test]
+    fn a_repetition_inside_a_batch_has_no_effect() {
+        let books = decided(&[command(1, 500), command(1, 500), command(2, 500)]);
+        assert_eq!(books.rows().len(), 2);
+        assert_eq!((posted(&books, 1).sequence, posted(&books, 1).command_id.as_str()), (2, "exchange_charge:ex_2"));
+    }
+
+    #[test]
+    fn the_same_command_under_another_configuration_is_the_same() {
+        let first = command(1, 500);
+        let again = LedgerCommand { config_version: 2, tariff_version: "u".into(), ..first.clone() };
+        assert_eq!(content_hash(&first), content_hash(&again));
+        let mut others = vec![first.clone(); 5];
+        others[0].decided_in = "exchange.sealed.v1:0:2".into();
+        others[1].at += 1;
+        others[2].exchange_id = None;
+        others[3].transfers[0].minor = 501;
+        others[4].transfers[0].credit_account = "acme:agent-8".into();
+        for other in others {
+            assert_ne!(content_hash(&first), content_hash(&other), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn an_exchange_sealed_again_after_the_window_is_parked_and_not_paid() {
+        let mut again = command(1, 500);
+        again.decided_in = "exchange.sealed.v1:0:900".into();
+        again.at += 36 * 86_400_000;
+        let books = decided(&[command(1, 500), again]);
+        assert_eq!(parked(&books, 1).reason, "command_key_reused");
+    }
+
+    #[test]
+    fn a_command_of_a_wrong_form_is_a_dead_letter() {
+        let changes: [fn(&mut LedgerCommand); 8] = [
+            |command| command.kind = "gift".into(),
+            |command| command.transfers.clear(),
+            |command| command.transfers.push(command.transfers[0].clone()),
+            |command| command.transfers[0].debit_account = "bolt:main".into(),
+            |command| command.transfers[0].credit_account = "bolt:agent-7".into(),
+            |command| command.transfers[0].credit_account = "acme:".into(),
+            |command| command.transfers[0].minor = -1,
+            |command| command.at = i64::MAX,
+        ];
+        for change in changes {
+            let mut wrong = command(1, 500);
+            change(&mut wrong);
+            let items = items(&[wrong]);
+            assert!(matches!(&items[0].what, What::Dead { reason: "invalid_command", .. }), "{items:?}");
+        }
+    }
+
+    #[test]
+    fn a_later_schema_waits_on_the_command_topic_and_is_a_dead_letter_on_redo() {
+        let dead = Topic::new("settle.dead.v1");
+        let later = record(LEDGER_COMMAND, 0, 0, 0, "acme:main", vec![0, 0, 0, 0, 99]);
+        assert!(parse(&later, Input::Command, &dead).is_err());
+        let item = parse(&later, Input::Redo, &dead).unwrap();
+        assert!(matches!(item.what, What::Dead { reason: "unknown_schema", .. }));
+    }
+
+    #[test]
+    fn the_same_input_gives_the_same_rows() {
+        let commands = [command(1, 500), command(2, 70_000), command(1, 3)];
+        assert_eq!(decided(&commands).head(), decided(&commands).head());
+    }
+}

@@ -196,6 +196,9 @@ impl Writer<'_> {
             }
             Polled::Revoke { partitions, lost } => {
                 tracing::info!(step = STEP, ?partitions, lost, "revoked");
+                if lost {
+                    self.session.recover()?;
+                }
                 // Nothing is staged between turns, so there is nothing to finish.
                 self.session.release()?;
                 self.held.retain(|partition, _| !partitions.contains(partition));

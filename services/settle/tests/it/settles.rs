@@ -3,6 +3,7 @@
 use event::topic::{LEDGER_COMMAND, SETTLEMENT_PARKED, SETTLEMENT_POSTED};
 use event::wire::Wire;
 
+use crate::hooked::{Hook, Point};
 use crate::on_both;
 use crate::world::{DEAD, REDO, World, charge, charges};
 
@@ -17,6 +18,7 @@ on_both! {
     a_redone_dead_letter_is_settled
     a_price_of_zero_moves_nothing
     a_long_queue_is_settled_in_bounded_batches
+    a_later_schema_waits_and_what_came_before_it_is_settled
 }
 
 fn commands_become_books_and_settlements(world: World) {
@@ -143,4 +145,22 @@ fn a_long_queue_is_settled_in_bounded_batches(mut world: World) {
     world.commands(&commands);
     world.settle();
     world.assert_settled_once(&commands);
+}
+
+fn a_later_schema_waits_and_what_came_before_it_is_settled(mut world: World) {
+    world.limits.recoveries_max = 1;
+    let before = charge(1, "acme", 500);
+    world.command(&before);
+    world.append(LEDGER_COMMAND, "acme:main", &[0, 0, 0, 0, 99], &[]);
+    world.command(&charge(2, "acme", 500));
+    let polls = std::sync::atomic::AtomicUsize::new(0);
+    // Waiting is no failure, however often it is seen; the test ends it from outside.
+    let hook: Hook = std::sync::Arc::new(move |point| {
+        let waited = matches!(point, Point::Polled(records) if records.iter().any(|record| record.offset == 1))
+            && polls.fetch_add(1, std::sync::atomic::Ordering::SeqCst) == 4;
+        waited.then(|| log::Fault::Fatal(log::Cause::new("waited", "long enough")))
+    });
+    assert_eq!(world.settle_hooked(hook).unwrap_err().cause().code, "waited");
+    world.assert_settled_once(&[before]);
+    assert!(world.records(DEAD).is_empty());
 }
