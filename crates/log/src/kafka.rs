@@ -72,7 +72,7 @@ impl Log for KafkaLog {
     }
 
     fn ends(&self, topic: &Topic) -> Result<Vec<Position>, Fault> {
-        self.clients.ends(topic, &self.all_partitions(topic)?)
+        self.clients.own_and_other_ends(topic, &self.all_partitions(topic)?)
     }
 
     fn starts(&self, topic: &Topic) -> Result<Vec<Position>, Fault> {

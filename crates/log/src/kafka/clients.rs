@@ -57,6 +57,8 @@ pub(super) struct Clients {
     uncommitted: Reader,
     /// A client can ask for the offsets of its own group alone.
     groups: Mutex<HashMap<String, Arc<Reader>>>,
+    /// Where this process's own commits ended. Their markers land a little after the commit returns.
+    own_ends: Mutex<HashMap<(Topic, u32), u64>>,
     cluster: String,
 }
 
@@ -76,7 +78,7 @@ impl Clients {
             .client()
             .fetch_cluster_id(config.timings.call)
             .ok_or_else(|| misconfigured("cluster_without_id", format!("{} told no cluster id", config.brokers)))?;
-        Ok(Self { config, watchdog, committed, uncommitted, groups: Mutex::default(), cluster })
+        Ok(Self { config, watchdog, committed, uncommitted, groups: Mutex::default(), own_ends: Mutex::default(), cluster })
     }
 
     pub(super) fn cluster(&self) -> &str {
@@ -119,6 +121,23 @@ impl Clients {
     /// Ends that a committed reader can reach.
     pub(super) fn ends(&self, topic: &Topic, partitions: &[u32]) -> Result<Vec<Position>, Fault> {
         self.offsets(&self.committed, topic, partitions, Offset::End)
+    }
+
+    /// Ends behind all that this process has committed: its markers are waited for.
+    pub(super) fn own_and_other_ends(&self, topic: &Topic, partitions: &[u32]) -> Result<Vec<Position>, Fault> {
+        let own = {
+            let known = self.own_ends.lock();
+            let of = |partition: &u32| known.get(&(topic.clone(), *partition)).map(|offset| (*partition, *offset));
+            partitions.iter().filter_map(of).collect::<Vec<_>>()
+        };
+        let own = own.into_iter().map(|(partition, offset)| Position { topic: topic.clone(), partition, offset });
+        self.wait_stable(topic, &own.collect::<Vec<_>>(), &mut || Ok(()))?;
+        self.ends(topic, partitions)
+    }
+
+    pub(super) fn remember_own(&self, ends: &[Position]) {
+        let mut known = self.own_ends.lock();
+        known.extend(ends.iter().map(|end| ((end.topic.clone(), end.partition), end.offset)));
     }
 
     /// Ends with what open transactions have written.
@@ -200,6 +219,9 @@ impl Clients {
         meanwhile: &mut dyn FnMut() -> Result<(), Fault>,
     ) -> Result<(), Fault> {
         let partitions = upto.iter().map(|end| end.partition).collect::<Vec<_>>();
+        if partitions.is_empty() {
+            return Ok(());
+        }
         let deadline = Instant::now() + self.config.timings.stability();
         loop {
             let stable = self.ends(topic, &partitions)?;

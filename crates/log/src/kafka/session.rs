@@ -24,6 +24,9 @@ use super::tail::{POLL_BYTES_MAX, POLL_RECORDS_MAX};
 use super::transaction::{Outgoing, Transactions};
 use crate::{Batch, Cause, Committed, Fault, Member, Output, Polled, Position, Session, Topic};
 
+/// How long to listen for what the group has to say.
+const LISTEN: Duration = Duration::from_millis(2);
+
 /// What the group has decided about us, in order. librdkafka tells it inside `poll`; we act on it afterwards.
 #[derive(Default)]
 struct Rebalances {
@@ -233,7 +236,10 @@ impl KafkaSession {
                 partitions: self.partitions,
             };
             let inputs = partitions.iter().map(|partition| (*partition, by_topic(*partition).collect())).collect();
-            local = restorer.restore(inputs, &mut || keep_alive(&self.consumer))?;
+            local = restorer.restore(inputs, &mut || match is_still_ours(&self.consumer)? {
+                true => Ok(()),
+                false => Err(Fault::Retry(Cause::new("rebalanced", "the partitions were given away during the restore"))),
+            })?;
         }
         self.local = local;
         self.read_from(committed)?;
@@ -402,6 +408,7 @@ impl KafkaSession {
         };
         let member = member.ok_or_else(|| Fault::Abort(Cause::new("partition_lost", "the consumer has no group")))?;
         let ends = self.transactions.commit(&offsets, &member)?;
+        self.clients.remember_own(&ends);
         // It is committed. Whatever goes wrong from here on, `recover` finds the store behind and replays.
         self.apply(&offsets, &ends).map_err(|fault| match fault {
             Fault::Fatal(cause) => Fault::Fatal(cause),
@@ -540,7 +547,9 @@ impl Session for KafkaSession {
         self.is_void = true;
         self.staged.clear();
         self.transactions.recycle()?;
-        if matches!(self.seat, Seat::Held) && !self.next.is_empty() && !self.consumer.context().has_revoked() {
+        // A member that was away too long hears of it now, before it takes stores from whoever came after it.
+        let is_ours = is_still_ours(&self.consumer)?;
+        if is_ours && matches!(self.seat, Seat::Held) && !self.next.is_empty() {
             let partitions = self.next.keys().map(|(partition, _)| *partition).collect::<BTreeSet<_>>();
             self.enter(&partitions.into_iter().collect::<Vec<_>>())?;
         }
@@ -587,20 +596,18 @@ impl Drop for KafkaSession {
     }
 }
 
-/// Polls so that the group does not give us up during a long restore. Records that come now are read again.
-fn keep_alive(consumer: &Consumes) -> Result<(), Fault> {
+/// Polls, so that the group does not give us up and we hear if it has. Records that come now are read again.
+fn is_still_ours(consumer: &Consumes) -> Result<bool, Fault> {
     for _ in 0..POLL_RECORDS_MAX {
-        match consumer.poll(Duration::ZERO) {
+        // Without any wait, one log line of librdkafka's would pass for an empty queue.
+        match consumer.poll(LISTEN) {
             None => break,
             Some(Ok(_)) => {}
             Some(Err(error)) if is_passing(&error) => {}
             Some(Err(error)) => return Err(client_fault(consumer.client(), During::Read, error)),
         }
     }
-    if consumer.context().has_revoked() {
-        return Err(Fault::Retry(Cause::new("rebalanced", "the partitions were given away while state was restored")));
-    }
-    Ok(())
+    Ok(!consumer.context().has_revoked())
 }
 
 /// How many partitions the step has; its inputs and its changelog must agree.

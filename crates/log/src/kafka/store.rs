@@ -195,7 +195,8 @@ impl Store {
         if owner == self.claim {
             return Ok(());
         }
-        Err(Fault::Fatal(Cause::new("fenced", "another session of this process has taken the partition over")))
+        // Who is right, the group decides with the next commit; the other one recovers and claims it again.
+        Err(Fault::Abort(Cause::new("partition_lost", "another session of this process has claimed the partition")))
     }
 
     pub(super) fn progress(&self) -> Result<Option<Progress>, Fault> {
@@ -343,7 +344,7 @@ mod tests {
         let zombie = stores.claim("step", &header(0)).unwrap();
         let owner = stores.claim("step", &header(0)).unwrap();
         let refused = zombie.apply(std::iter::empty(), &[], &progress(1)).unwrap_err();
-        assert_eq!(refused.cause().code, "fenced");
+        assert_eq!(refused.cause().code, "partition_lost");
         owner.apply([cell("a", "1")].into_iter(), &[], &progress(1)).unwrap();
     }
 
