@@ -1,17 +1,20 @@
 //! Apache Kafka by rdkafka: one consumer, two transactional producers and local stores for each session.
 //!
 //! What must hold is written in DESIGN R1 (offsets in every transaction), R3 (state and its changelog) and R7 (unknown
-//! outcomes). A table of contents: `session` reads, stages and commits; `transaction` owns the producers; `restore` and
+//! outcomes). A table of contents: `session` reads, stages and commits,
+//! `membership` and `assignment` say of what; `transaction` owns the producers; `restore` and
 //! `store` the local state; `append` and `tail` serve the edges; `admin` makes topics; `fault` says what errors mean.
 //!
 //! Not here: retries of steps, batching, dead letters (`stage`).
 
 mod admin;
 mod append;
+mod assignment;
 mod clients;
 mod config;
 mod fault;
 mod forget;
+mod membership;
 mod record;
 mod restore;
 mod session;

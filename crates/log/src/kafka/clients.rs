@@ -64,8 +64,7 @@ pub(super) struct Clients {
 
 impl Clients {
     pub(super) fn connect(config: KafkaConfig) -> Result<Self, Fault> {
-        let watchdog =
-            Watchdog::start().map_err(|error| misconfigured("threads", error.to_string()))?;
+        let watchdog = Watchdog::start().map_err(|error| misconfigured("threads", error.to_string()))?;
         let committed: Reader = create(&config::consumer(&config, READER)?, Quiet)?;
         let mut uncommitted = config::consumer(&config, READER)?;
         uncommitted.set("isolation.level", "read_uncommitted");
@@ -78,7 +77,15 @@ impl Clients {
             .client()
             .fetch_cluster_id(config.timings.call)
             .ok_or_else(|| misconfigured("cluster_without_id", format!("{} told no cluster id", config.brokers)))?;
-        Ok(Self { config, watchdog, committed, uncommitted, groups: Mutex::default(), own_ends: Mutex::default(), cluster })
+        Ok(Self {
+            config,
+            watchdog,
+            committed,
+            uncommitted,
+            groups: Mutex::default(),
+            own_ends: Mutex::default(),
+            cluster,
+        })
     }
 
     pub(super) fn cluster(&self) -> &str {
@@ -99,7 +106,9 @@ impl Clients {
             .committed
             .fetch_metadata(Some(topic.as_str()), self.call())
             .map_err(|error| fault(During::Ask, error))?;
-        let Some(found) = metadata.topics().iter().find(|found| found.name() == topic.as_str()) else { return Ok(None) };
+        let Some(found) = metadata.topics().iter().find(|found| found.name() == topic.as_str()) else {
+            return Ok(None);
+        };
         match found.error().map(RDKafkaErrorCode::from) {
             None => Ok(Some(u32::try_from(found.partitions().len()).unwrap_or(u32::MAX))),
             Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => Ok(None),
@@ -108,8 +117,9 @@ impl Clients {
     }
 
     pub(super) fn require_partitions(&self, topic: &Topic) -> Result<u32, Fault> {
-        self.partitions(topic)?
-            .ok_or_else(|| misconfigured("topic_missing", format!("topic {topic} does not exist; apply the topics first")))
+        self.partitions(topic)?.ok_or_else(|| {
+            misconfigured("topic_missing", format!("topic {topic} does not exist; apply the topics first"))
+        })
     }
 
     /// Tells a topic from one of the same name that was made after it was deleted.
@@ -225,9 +235,9 @@ impl Clients {
         let deadline = Instant::now() + self.config.timings.stability();
         loop {
             let stable = self.ends(topic, &partitions)?;
-            let waits_for = upto.iter().find(|end| {
-                !stable.iter().any(|seen| seen.partition == end.partition && seen.offset >= end.offset)
-            });
+            let waits_for = upto
+                .iter()
+                .find(|end| !stable.iter().any(|seen| seen.partition == end.partition && seen.offset >= end.offset));
             let Some(unstable) = waits_for else { return Ok(()) };
             if Instant::now() >= deadline {
                 let detail = format!("an open transaction holds {topic}-{} back", unstable.partition);

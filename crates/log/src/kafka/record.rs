@@ -47,7 +47,9 @@ fn read_headers(headers: &BorrowedHeaders) -> Vec<(String, &[u8])> {
             catch_unwind(AssertUnwindSafe(|| headers.try_get(index)))
                 .ok()
                 .flatten()
-                .map_or((NAMELESS.to_owned(), &[][..]), |header| (header.key.to_owned(), header.value.unwrap_or_default()))
+                .map_or((NAMELESS.to_owned(), &[][..]), |header| {
+                    (header.key.to_owned(), header.value.unwrap_or_default())
+                })
         })
         .collect()
 }

@@ -1,109 +1,42 @@
 //! One member of a group: reads its partitions, stages, commits.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
-use rdkafka::client::ClientContext;
-use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
-use rdkafka::error::KafkaError;
-use rdkafka::types::RDKafkaRespErr;
+use rdkafka::consumer::Consumer;
 use rdkafka::{Message, Offset, TopicPartitionList};
 
-use super::clients::{Clients, committed_offsets, create, known_offset, known_partition, places, raw_partition, tell};
-use super::config;
+use super::assignment::Seat;
+use super::clients::{Clients, known_offset, known_partition, raw_offset, raw_partition};
 use super::fault::{During, client_fault, fault, is_passing, misconfigured};
+use super::membership::{self, Consumes, equal_partitions, is_still_ours};
 use super::record::{headers, record};
-use super::restore::{Local, Restorer};
+use super::restore::Local;
 use super::staged::Staged;
 use super::store::{Progress, Stage, Stores, now_ms};
 use super::tail::{POLL_BYTES_MAX, POLL_RECORDS_MAX};
 use super::transaction::{Outgoing, Transactions};
-use crate::{Batch, Cause, Committed, Fault, Member, Output, Polled, Position, Session, Topic};
-
-/// How long to listen for what the group has to say.
-const LISTEN: Duration = Duration::from_millis(2);
-
-/// What the group has decided about us, in order. librdkafka tells it inside `poll`; we act on it afterwards.
-#[derive(Default)]
-struct Rebalances {
-    events: Mutex<VecDeque<Event>>,
-    is_closing: AtomicBool,
-}
-
-enum Event {
-    Assign(Vec<(String, u32)>),
-    Revoke { lost: bool },
-}
-
-impl ClientContext for Rebalances {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
-        tell(level, facility, line);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(%error, reason, "librdkafka");
-    }
-}
-
-impl ConsumerContext for Rebalances {
-    fn rebalance(&self, consumer: &BaseConsumer<Self>, event: RDKafkaRespErr, list: &mut TopicPartitionList) {
-        if self.is_closing.load(Ordering::Acquire) {
-            // The end of the consumer waits for this answer.
-            if let Err(error) = consumer.unassign() {
-                tracing::debug!(%error, "cannot give partitions up at the end");
-            }
-            return;
-        }
-        let told = if event == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
-            let places = list.elements();
-            Event::Assign(places.iter().map(|at| (at.topic().to_owned(), known_partition(at.partition()))).collect())
-        } else {
-            Event::Revoke { lost: consumer.assignment_lost() }
-        };
-        self.events.lock().push_back(told);
-    }
-}
-
-impl Rebalances {
-    fn has_revoked(&self) -> bool {
-        self.events.lock().iter().any(|event| matches!(event, Event::Revoke { .. }))
-    }
-}
-
-type Consumes = BaseConsumer<Rebalances>;
-
-enum Seat {
-    /// The group has not decided yet.
-    Waiting,
-    /// Partitions that are ours but whose state is not restored yet.
-    Offered(Vec<u32>),
-    Held,
-    /// The caller has been asked to give its partitions up.
-    Leaving { lost: bool },
-}
+use crate::{Batch, Cause, Committed, Fault, Member, Output, Polled, Position, Session};
 
 pub(super) struct KafkaSession {
-    clients: Arc<Clients>,
-    stores: Arc<Stores>,
-    member: Member,
-    partitions: u32,
-    changelog_id: String,
-    transactions: Transactions,
-    consumer: Consumes,
-    seat: Seat,
+    pub(super) clients: Arc<Clients>,
+    pub(super) stores: Arc<Stores>,
+    pub(super) member: Member,
+    pub(super) partitions: u32,
+    pub(super) changelog_id: String,
+    pub(super) transactions: Transactions,
+    pub(super) consumer: Consumes,
+    pub(super) seat: Seat,
     /// Next offset to read, by partition and index of the input.
-    next: BTreeMap<(u32, usize), u64>,
+    pub(super) next: BTreeMap<(u32, usize), u64>,
     /// Places from which a record has been handed out since they were assigned.
-    has_read: BTreeSet<(u32, usize)>,
-    local: BTreeMap<u32, Local>,
-    staged: BTreeMap<u32, Staged>,
+    pub(super) has_read: BTreeSet<(u32, usize)>,
+    pub(super) local: BTreeMap<u32, Local>,
+    pub(super) staged: BTreeMap<u32, Staged>,
     /// A failure has voided the transaction: `recover` first.
-    is_void: bool,
-    partitions_checked: Instant,
+    pub(super) is_void: bool,
+    pub(super) partitions_checked: Instant,
 }
 
 impl KafkaSession {
@@ -112,14 +45,7 @@ impl KafkaSession {
         let changelog_id = member.state.as_ref().map(|topic| clients.topic_id(topic)).transpose()?.unwrap_or_default();
         // First of all: what an earlier session of this slot left open is committed or gone before offsets are read.
         let transactions = Transactions::open(Arc::clone(&clients), &member.group, &member.slot)?;
-        let mut config = config::consumer(&clients.config, &member.group)?;
-        config
-            .set("group.instance.id", format!("{}-{}", member.group, member.slot))
-            .set("group.protocol", "classic")
-            .set("partition.assignment.strategy", "range");
-        let consumer: Consumes = create(&config, Rebalances::default())?;
-        let inputs = member.inputs.iter().map(Topic::as_str).collect::<Vec<_>>();
-        consumer.subscribe(&inputs).map_err(|error| fault(During::Client, error))?;
+        let consumer = membership::join(&clients, member)?;
         Ok(Self {
             clients,
             stores,
@@ -138,9 +64,12 @@ impl KafkaSession {
         })
     }
 
-    fn refuse_if_void(&self) -> Result<(), Fault> {
+    pub(super) fn refuse_if_void(&self) -> Result<(), Fault> {
         if self.is_void {
-            return Err(Fault::Abort(Cause::new("transaction_void", "a partition or a commit was lost: recover first")));
+            return Err(Fault::Abort(Cause::new(
+                "transaction_void",
+                "a partition or a commit was lost: recover first",
+            )));
         }
         Ok(())
     }
@@ -164,160 +93,6 @@ impl KafkaSession {
         outcome
     }
 
-    /// Acts on what the group has decided; answers what the caller must hear of it.
-    fn take_turn(&mut self) -> Result<Option<Polled>, Fault> {
-        if let Seat::Leaving { lost } = self.seat {
-            return Ok(Some(self.revocation(lost)));
-        }
-        loop {
-            // Taken out first: the queue must not be locked while librdkafka is called.
-            let event = self.consumer.context().events.lock().pop_front();
-            match event {
-                None => break,
-                Some(Event::Revoke { lost }) => {
-                    if matches!(self.seat, Seat::Held) && !self.next.is_empty() {
-                        self.seat = Seat::Leaving { lost };
-                        self.is_void |= lost && (self.transactions.is_open() || !self.staged.is_empty());
-                        return Ok(Some(self.revocation(lost)));
-                    }
-                    self.leave()?;
-                }
-                Some(Event::Assign(places)) => self.seat = Seat::Offered(self.whole_partitions(&places)?),
-            }
-        }
-        self.refuse_if_void()?;
-        if let Seat::Offered(partitions) = &self.seat {
-            let partitions = partitions.clone();
-            self.enter(&partitions)?;
-            if !partitions.is_empty() {
-                return Ok(Some(Polled::Assigned(self.positions())));
-            }
-        }
-        Ok(None)
-    }
-
-    fn revocation(&self, lost: bool) -> Polled {
-        let partitions = self.next.keys().map(|(partition, _)| *partition).collect::<BTreeSet<_>>();
-        Polled::Revoke { partitions: partitions.into_iter().collect(), lost }
-    }
-
-    /// Partition n of every input belongs together (range assignment of equal topics gives no other).
-    fn whole_partitions(&self, places: &[(String, u32)]) -> Result<Vec<u32>, Fault> {
-        let partitions = places.iter().map(|(_, partition)| *partition).collect::<BTreeSet<_>>();
-        for partition in &partitions {
-            for input in &self.member.inputs {
-                if !places.iter().any(|(topic, place)| topic == input.as_str() && place == partition) {
-                    let detail = format!("partition {partition} of {input} went to another member than its siblings");
-                    return Err(misconfigured("partitions_differ", detail));
-                }
-            }
-        }
-        Ok(partitions.into_iter().collect())
-    }
-
-    /// Committed offsets, then state, then reading: in this order (DESIGN R3).
-    fn enter(&mut self, partitions: &[u32]) -> Result<(), Fault> {
-        self.staged.clear();
-        self.check_partitions()?;
-        let committed = self.committed(partitions)?;
-        let committed_ref = &committed;
-        let by_topic = |partition: u32| {
-            let of = self.member.inputs.iter().enumerate();
-            of.map(move |(index, topic)| (topic.as_str().to_owned(), committed_ref.get(&(partition, index)).copied().unwrap_or(0)))
-        };
-        let mut local = BTreeMap::new();
-        if let Some(changelog) = &self.member.state {
-            let restorer = Restorer {
-                clients: &self.clients,
-                stores: &self.stores,
-                group: &self.member.group,
-                changelog,
-                changelog_id: &self.changelog_id,
-                partitions: self.partitions,
-            };
-            let inputs = partitions.iter().map(|partition| (*partition, by_topic(*partition).collect())).collect();
-            local = restorer.restore(inputs, &mut || match is_still_ours(&self.consumer)? {
-                true => Ok(()),
-                false => Err(Fault::Retry(Cause::new("rebalanced", "the partitions were given away during the restore"))),
-            })?;
-        }
-        self.local = local;
-        self.read_from(committed)?;
-        self.seat = Seat::Held;
-        Ok(())
-    }
-
-    fn committed(&self, partitions: &[u32]) -> Result<BTreeMap<(u32, usize), u64>, Fault> {
-        let mut committed = BTreeMap::new();
-        for (index, topic) in self.member.inputs.iter().enumerate() {
-            let _watch = self.clients.watchdog.watch("committed_offsets", self.clients.hang());
-            let known = committed_offsets(&self.consumer, topic, partitions, self.clients.config.timings.call)?;
-            let missing: Vec<u32> =
-                partitions.iter().copied().filter(|partition| !known.iter().any(|at| at.partition == *partition)).collect();
-            committed.extend(known.iter().map(|at| ((at.partition, index), at.offset)));
-            // Where nothing was ever written, the beginning is no rewind.
-            for end in self.clients.open_ends(topic, &missing)? {
-                if end.offset > 0 {
-                    let detail = format!(
-                        "group {} has no offset on {topic}-{}, which was written to; apply the topics before the first record, \
-                         or set the offset with Kafka's own tools",
-                        self.member.group, end.partition
-                    );
-                    return Err(misconfigured("offsets_missing", detail));
-                }
-                committed.insert((end.partition, index), 0);
-            }
-        }
-        Ok(committed)
-    }
-
-    /// Reads on from these places and no others; what was fetched from elsewhere is dropped.
-    fn read_from(&mut self, next: BTreeMap<(u32, usize), u64>) -> Result<(), Fault> {
-        let named = next.iter().filter_map(|((partition, index), offset)| {
-            self.member.inputs.get(*index).map(|topic| (topic.as_str(), *partition, *offset))
-        });
-        let list = places(named)?;
-        let _watch = self.clients.watchdog.watch("assign", self.clients.hang());
-        self.consumer.assign(&list).map_err(|error| fault(During::Read, error))?;
-        self.next = next;
-        self.has_read.clear();
-        Ok(())
-    }
-
-    fn leave(&mut self) -> Result<(), Fault> {
-        self.next.clear();
-        self.has_read.clear();
-        self.local.clear();
-        self.staged.clear();
-        self.seat = Seat::Waiting;
-        let _watch = self.clients.watchdog.watch("unassign", self.clients.hang());
-        self.consumer.unassign().map_err(|error| fault(During::Read, error))
-    }
-
-    /// Partition counts never change under a store: keys would move to where their state is not.
-    fn check_partitions(&mut self) -> Result<(), Fault> {
-        self.partitions_checked = Instant::now();
-        let found = equal_partitions(&self.clients, &self.member)?;
-        if found == self.partitions {
-            return Ok(());
-        }
-        let detail = format!("the topics of {} went from {} partitions to {found}", self.member.group, self.partitions);
-        Err(misconfigured("partitions_changed", detail))
-    }
-
-    fn check_partitions_now_and_then(&mut self) -> Result<(), Fault> {
-        if self.partitions_checked.elapsed() < self.clients.config.timings.partitions_check {
-            return Ok(());
-        }
-        match self.check_partitions() {
-            Err(Fault::Retry(cause)) => {
-                tracing::debug!(%cause, "the partition counts are checked later");
-                Ok(())
-            }
-            checked => checked,
-        }
-    }
-
     /// Hands out what is there; ends early when the group has something to say.
     fn fill(&mut self, deadline: Instant, into: &mut Batch) -> Result<bool, Fault> {
         let before = into.records.len();
@@ -329,7 +104,8 @@ impl KafkaSession {
                 None => return Ok(true),
                 Some(Ok(message)) => {
                     let inputs = self.member.inputs.iter().enumerate();
-                    let Some((index, topic)) = inputs.clone().find(|(_, topic)| topic.as_str() == message.topic()) else {
+                    let Some((index, topic)) = inputs.clone().find(|(_, topic)| topic.as_str() == message.topic())
+                    else {
                         continue;
                     };
                     let place = (known_partition(message.partition()), index);
@@ -372,7 +148,7 @@ impl KafkaSession {
                 Some(Offset::Offset(seen)) if is_all => known_offset(seen).max(at.offset),
                 _ => at.offset,
             };
-            let offset = Offset::Offset(super::clients::raw_offset(offset));
+            let offset = Offset::Offset(raw_offset(offset));
             offsets
                 .add_partition_offset(at.topic.as_str(), raw_partition(at.partition), offset)
                 .map_err(|error| fault(During::Transaction, error))?;
@@ -455,7 +231,7 @@ impl Session for KafkaSession {
             }
             self.check_partitions_now_and_then()?;
             let drained = self.fill(deadline, into)?;
-            let is_called = !self.consumer.context().events.lock().is_empty();
+            let is_called = !self.consumer.context().is_empty();
             if into.records.len() > before || (!is_called && Instant::now() >= deadline) {
                 return Ok(Polled::Records { drained: drained && !is_called });
             }
@@ -589,41 +365,9 @@ impl Session for KafkaSession {
 impl Drop for KafkaSession {
     /// The consumer closes by asking for its partitions back; nobody polls for the answer any more.
     fn drop(&mut self) {
-        self.consumer.context().is_closing.store(true, Ordering::Release);
+        self.consumer.context().close();
         if let Err(error) = self.consumer.unassign() {
             tracing::debug!(%error, "cannot give partitions up at the end");
         }
     }
-}
-
-/// Polls, so that the group does not give us up and we hear if it has. Records that come now are read again.
-fn is_still_ours(consumer: &Consumes) -> Result<bool, Fault> {
-    for _ in 0..POLL_RECORDS_MAX {
-        // Without any wait, one log line of librdkafka's would pass for an empty queue.
-        match consumer.poll(LISTEN) {
-            None => break,
-            Some(Ok(_)) => {}
-            Some(Err(error)) if is_passing(&error) => {}
-            Some(Err(error)) => return Err(client_fault(consumer.client(), During::Read, error)),
-        }
-    }
-    Ok(!consumer.context().has_revoked())
-}
-
-/// How many partitions the step has; its inputs and its changelog must agree.
-fn equal_partitions(clients: &Clients, member: &Member) -> Result<u32, Fault> {
-    let mut agreed: Option<(&Topic, u32)> = None;
-    for topic in member.inputs.iter().chain(&member.state) {
-        let partitions = clients.require_partitions(topic)?;
-        match agreed {
-            Some((first, expected)) if expected != partitions => {
-                let detail = format!("{first} has {expected} partitions, but {topic} has {partitions}");
-                return Err(misconfigured("partitions_differ", detail));
-            }
-            _ => agreed = agreed.or(Some((topic, partitions))),
-        }
-    }
-    agreed
-        .map(|(_, partitions)| partitions)
-        .ok_or_else(|| misconfigured("no_inputs", format!("{} has no inputs", member.group)))
 }

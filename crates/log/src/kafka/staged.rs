@@ -53,7 +53,8 @@ impl Staged {
         visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), Fault> {
         let upwards = (Bound::Included(from), Bound::Unbounded);
-        let mut own = self.cells.range::<[u8], _>(upwards).map(|(key, value)| (key.as_slice(), value.as_deref())).peekable();
+        let mut own =
+            self.cells.range::<[u8], _>(upwards).map(|(key, value)| (key.as_slice(), value.as_deref())).peekable();
         let mut goes_on = true;
         store.scan(from, &mut |key, value| {
             goes_on = show_before(&mut own, Some(key), visit)

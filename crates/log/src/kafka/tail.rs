@@ -185,14 +185,21 @@ impl Tail for KafkaTail {
     fn positions(&self) -> Vec<Position> {
         self.next
             .iter()
-            .map(|((topic, partition), offset)| Position { topic: topic.clone(), partition: *partition, offset: *offset })
+            .map(|((topic, partition), offset)| Position {
+                topic: topic.clone(),
+                partition: *partition,
+                offset: *offset,
+            })
             .collect()
     }
 
     fn seek(&mut self, at: &[Position]) -> Result<(), Fault> {
         for position in at {
             let next = self.next.get_mut(&(position.topic.clone(), position.partition)).ok_or_else(|| {
-                misconfigured("partition_missing", format!("{}-{} is not read here", position.topic, position.partition))
+                misconfigured(
+                    "partition_missing",
+                    format!("{}-{} is not read here", position.topic, position.partition),
+                )
             })?;
             *next = position.offset;
         }

@@ -3,7 +3,10 @@
 //! A store must notice when its changelog was deleted and made anew under the same name (DESIGN R3). Everything else
 //! that could mark a topic (a first record, a group offset, a setting) is lost to compaction, expiry or an operator.
 
-#![expect(unsafe_code, reason = "rdkafka 0.39 has no safe DescribeTopics; the calls below own what they make and free it")]
+#![expect(
+    unsafe_code,
+    reason = "rdkafka 0.39 has no safe DescribeTopics; the calls below own what they make and free it"
+)]
 
 use std::ffi::{CStr, CString};
 use std::ptr::NonNull;

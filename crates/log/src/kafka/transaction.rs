@@ -229,7 +229,8 @@ impl Transactions {
         }
         let is_slow = asked.elapsed() > self.clients.config.timings.slow_commit;
         let is_disturbed = producer.context().disturbed.load(Ordering::Relaxed);
-        let ends = std::mem::take(&mut producer.context().delivered.lock().ends).into_iter().map(|end| end.at).collect();
+        let ends =
+            std::mem::take(&mut producer.context().delivered.lock().ends).into_iter().map(|end| end.at).collect();
         self.open = None;
         if is_slow || is_disturbed {
             // The outcome is known, but a repeated request may still be on the way and would end the transaction after

@@ -44,7 +44,11 @@ impl Watchdog {
     /// Looks on until the last handle is gone.
     pub(super) fn start() -> std::io::Result<Self> {
         Self::start_with(LOOK_EVERY, |what, took| {
-            tracing::error!(call = what, seconds = took.as_secs(), "a call into librdkafka hangs; aborting the process");
+            tracing::error!(
+                call = what,
+                seconds = took.as_secs(),
+                "a call into librdkafka hangs; aborting the process"
+            );
             std::process::abort();
         })
     }

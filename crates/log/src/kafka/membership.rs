@@ -1,0 +1,143 @@
+//! Membership of a group by the classic protocol: who we are there, and what the group decides about us.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rdkafka::TopicPartitionList;
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::KafkaError;
+use rdkafka::types::RDKafkaRespErr;
+
+use super::clients::{Clients, create, known_partition, tell};
+use super::config;
+use super::fault::{During, client_fault, fault, is_passing, misconfigured};
+use super::tail::POLL_RECORDS_MAX;
+use crate::{Fault, Member, Topic};
+
+/// How long to listen for what the group has to say.
+const LISTEN: Duration = Duration::from_millis(2);
+
+/// What the group has decided about us, in order. librdkafka tells it inside `poll`; we act on it afterwards.
+#[derive(Default)]
+pub(super) struct Rebalances {
+    events: Mutex<VecDeque<Event>>,
+    is_closing: AtomicBool,
+}
+
+pub(super) enum Event {
+    Assign(Vec<(String, u32)>),
+    Revoke { lost: bool },
+}
+
+impl ClientContext for Rebalances {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        tell(level, facility, line);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "librdkafka");
+    }
+}
+
+impl ConsumerContext for Rebalances {
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, event: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        if self.is_closing.load(Ordering::Acquire) {
+            // The end of the consumer waits for this answer.
+            if let Err(error) = consumer.unassign() {
+                tracing::debug!(%error, "cannot give partitions up at the end");
+            }
+            return;
+        }
+        let told = if event == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
+            let places = list.elements();
+            Event::Assign(places.iter().map(|at| (at.topic().to_owned(), known_partition(at.partition()))).collect())
+        } else {
+            Event::Revoke { lost: consumer.assignment_lost() }
+        };
+        self.events.lock().push_back(told);
+    }
+}
+
+impl Rebalances {
+    pub(super) fn next(&self) -> Option<Event> {
+        self.events.lock().pop_front()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.events.lock().is_empty()
+    }
+
+    /// From now on partitions are given up as soon as they are asked for: nobody polls for it any more.
+    pub(super) fn close(&self) {
+        self.is_closing.store(true, Ordering::Release);
+    }
+
+    pub(super) fn has_revoked(&self) -> bool {
+        self.events.lock().iter().any(|event| matches!(event, Event::Revoke { .. }))
+    }
+}
+
+pub(super) type Consumes = BaseConsumer<Rebalances>;
+
+/// Joins as a member that keeps its place over a restart.
+pub(super) fn join(clients: &Clients, member: &Member) -> Result<Consumes, Fault> {
+    let mut config = config::consumer(&clients.config, &member.group)?;
+    config
+        .set("group.instance.id", format!("{}-{}", member.group, member.slot))
+        .set("group.protocol", "classic")
+        .set("partition.assignment.strategy", "range");
+    let consumer: Consumes = create(&config, Rebalances::default())?;
+    let inputs = member.inputs.iter().map(Topic::as_str).collect::<Vec<_>>();
+    consumer.subscribe(&inputs).map_err(|error| fault(During::Client, error))?;
+    Ok(consumer)
+}
+
+/// Polls, so that the group does not give us up and we hear if it has. Records that come now are read again.
+pub(super) fn is_still_ours(consumer: &Consumes) -> Result<bool, Fault> {
+    for _ in 0..POLL_RECORDS_MAX {
+        // Without any wait, one log line of librdkafka's would pass for an empty queue.
+        match consumer.poll(LISTEN) {
+            None => break,
+            Some(Ok(_)) => {}
+            Some(Err(error)) if is_passing(&error) => {}
+            Some(Err(error)) => return Err(client_fault(consumer.client(), During::Read, error)),
+        }
+    }
+    Ok(!consumer.context().has_revoked())
+}
+
+/// Partition n of every input belongs together (range assignment of equal topics gives no other).
+pub(super) fn whole_partitions(member: &Member, places: &[(String, u32)]) -> Result<Vec<u32>, Fault> {
+    let partitions = places.iter().map(|(_, partition)| *partition).collect::<BTreeSet<_>>();
+    for partition in &partitions {
+        for input in &member.inputs {
+            if !places.iter().any(|(topic, place)| topic == input.as_str() && place == partition) {
+                let detail = format!("partition {partition} of {input} went to another member than its siblings");
+                return Err(misconfigured("partitions_differ", detail));
+            }
+        }
+    }
+    Ok(partitions.into_iter().collect())
+}
+
+/// How many partitions the step has; its inputs and its changelog must agree.
+pub(super) fn equal_partitions(clients: &Clients, member: &Member) -> Result<u32, Fault> {
+    let mut agreed: Option<(&Topic, u32)> = None;
+    for topic in member.inputs.iter().chain(&member.state) {
+        let partitions = clients.require_partitions(topic)?;
+        match agreed {
+            Some((first, expected)) if expected != partitions => {
+                let detail = format!("{first} has {expected} partitions, but {topic} has {partitions}");
+                return Err(misconfigured("partitions_differ", detail));
+            }
+            _ => agreed = agreed.or(Some((topic, partitions))),
+        }
+    }
+    agreed
+        .map(|(_, partitions)| partitions)
+        .ok_or_else(|| misconfigured("no_inputs", format!("{} has no inputs", member.group)))
+}
