@@ -79,9 +79,12 @@ pub struct FieldError {
     pub detail: String,
 }
 
-/// A refusal on its way to the client.
+/// A refusal on its way to the client. Boxed: it is the error of almost every function of an edge.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Problem {
+pub struct Problem(Box<Parts>);
+
+#[derive(Clone, Debug, PartialEq)]
+struct Parts {
     code: Cow<'static, str>,
     status: StatusCode,
     title: Cow<'static, str>,
@@ -93,7 +96,7 @@ pub struct Problem {
 
 impl Problem {
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self {
+        Self(Box::new(Parts {
             code: Cow::Borrowed(code.as_str()),
             status: StatusCode::from_u16(code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
             title: Cow::Borrowed(code.title()),
@@ -101,7 +104,7 @@ impl Problem {
             errors: Vec::new(),
             extra: Map::new(),
             retry_after_s: None,
-        }
+        }))
     }
 
     /// `503 unavailable` with `Retry-After`: nothing was accepted, or acceptance is unknown.
@@ -137,7 +140,15 @@ impl Problem {
         for reserved in ["type", "title", "status", "code", "instance"] {
             body.remove(reserved);
         }
-        Self { code: Cow::Owned(code.to_owned()), status, title, detail, errors, extra: body, retry_after_s: None }
+        Self(Box::new(Parts {
+            code: Cow::Owned(code.to_owned()),
+            status,
+            title,
+            detail,
+            errors,
+            extra: body,
+            retry_after_s: None,
+        }))
     }
 
     pub fn error(
@@ -146,52 +157,52 @@ impl Problem {
         code: impl Into<Cow<'static, str>>,
         detail: impl Into<String>,
     ) -> Self {
-        self.errors.push(FieldError { pointer: pointer.into(), code: code.into(), detail: detail.into() });
+        self.0.errors.push(FieldError { pointer: pointer.into(), code: code.into(), detail: detail.into() });
         self
     }
 
     /// One more member, for programs: the head that was found, the digests that differ.
     pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
-        self.extra.insert(name.to_owned(), value.into());
+        self.0.extra.insert(name.to_owned(), value.into());
         self
     }
 
     pub fn retry_after(mut self, seconds: u32) -> Self {
-        self.retry_after_s = Some(seconds);
+        self.0.retry_after_s = Some(seconds);
         self
     }
 
     pub fn code(&self) -> &str {
-        &self.code
+        &self.0.code
     }
 
     pub fn status(&self) -> StatusCode {
-        self.status
+        self.0.status
     }
 
     pub fn detail(&self) -> &str {
-        &self.detail
+        &self.0.detail
     }
 
     pub fn errors(&self) -> &[FieldError] {
-        &self.errors
+        &self.0.errors
     }
 
     /// The document. `base` stands before `/errors/<code>`; `instance` is the request id.
     pub fn document(&self, base: &str, instance: Option<&str>) -> Value {
         let mut document = Map::new();
-        document.insert("type".into(), format!("{base}/errors/{}", self.code).into());
-        document.insert("title".into(), self.title.as_ref().into());
-        document.insert("status".into(), self.status.as_u16().into());
-        document.insert("detail".into(), self.detail.as_str().into());
+        document.insert("type".into(), format!("{base}/errors/{}", self.0.code).into());
+        document.insert("title".into(), self.0.title.as_ref().into());
+        document.insert("status".into(), self.0.status.as_u16().into());
+        document.insert("detail".into(), self.0.detail.as_str().into());
         if let Some(instance) = instance {
             document.insert("instance".into(), instance.into());
         }
-        document.insert("code".into(), self.code.as_ref().into());
-        if !self.errors.is_empty() {
-            document.insert("errors".into(), serde_json::to_value(&self.errors).unwrap_or_default());
+        document.insert("code".into(), self.0.code.as_ref().into());
+        if !self.0.errors.is_empty() {
+            document.insert("errors".into(), serde_json::to_value(&self.0.errors).unwrap_or_default());
         }
-        for (name, value) in &self.extra {
+        for (name, value) in &self.0.extra {
             document.insert(name.clone(), value.clone());
         }
         Value::Object(document)
@@ -207,11 +218,11 @@ impl IntoResponse for Problem {
         let body = self.document("", None).to_string();
         let headers: [(HeaderName, HeaderValue); 2] =
             [(header::CONTENT_TYPE, PROBLEM_JSON), (header::CACHE_CONTROL, NO_STORE)];
-        let mut response = (self.status, headers, body).into_response();
-        if let Some(seconds) = self.retry_after_s {
+        let mut response = (self.0.status, headers, body).into_response();
+        if let Some(seconds) = self.0.retry_after_s {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
-        if self.status == StatusCode::UNAUTHORIZED {
+        if self.0.status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, BEARER);
         }
         response.extensions_mut().insert(self);

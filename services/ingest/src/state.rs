@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use access::{Authenticator, Directory};
+use access::Authenticator;
 use axum::extract::FromRef;
 use log::{Log, Record};
 use tokio::sync::Semaphore;
@@ -21,7 +21,6 @@ pub struct IngestState(pub(crate) Arc<Shared>);
 pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) log: Arc<dyn Log>,
-    pub(crate) directory: Arc<Directory>,
     pub(crate) authenticator: Authenticator,
     pub(crate) signer: Signer,
     pub(crate) waiting: Arc<Waiting>,

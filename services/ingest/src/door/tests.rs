@@ -61,7 +61,8 @@ fn only_the_payload_is_required_and_null_is_absent_except_for_the_head() {
 
 #[test]
 fn what_is_no_exchange_is_refused_with_pointer_and_code() {
-    let table: &[(&str, &str, &[(&str, &str)])] = &[
+    type Case<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)]);
+    let table: &[Case<'_>] = &[
         (r#"{"payload":1,"amuont":{}}"#, "invalid_request", &[("/amuont", "unknown_member")]),
         (r#"{"payload":1,"a/b~":{}}"#, "invalid_request", &[("/a~1b~0", "unknown_member")]),
         ("{}", "invalid_request", &[("/payload", "missing_member")]),
