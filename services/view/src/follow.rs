@@ -121,7 +121,8 @@ impl<'a> Follower<'a> {
         for topic in &self.topics {
             for start in self.log.starts(topic)? {
                 let known = self.stored.get(&(topic.clone(), start.partition)).copied();
-                from.push(Position { offset: known.unwrap_or(start.offset), ..start });
+                // What retention has taken away since is not there to be read.
+                from.push(Position { offset: known.unwrap_or(start.offset).max(start.offset), ..start });
             }
         }
         self.at = from.iter().map(|p| ((p.topic.clone(), p.partition), p.offset)).collect();

@@ -26,6 +26,8 @@ mod rows;
 mod shape;
 mod store;
 mod tables;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

@@ -2,7 +2,7 @@
 
 use event::topic;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use crate::db::{Bind, Row};
@@ -153,11 +153,14 @@ impl View {
             _ => "owed",
         };
         let owed = stored_json(row.text(2)?, "command")?;
-        let mut settlement = json!({"command_id": row.known_text(0)?, "state": state, "owed": owed});
+        let mut settlement = Map::new();
+        settlement.insert("command_id".to_owned(), row.known_text(0)?.into());
+        settlement.insert("state".to_owned(), state.into());
+        settlement.insert("owed".to_owned(), owed.unwrap_or_default());
         if let Some(outcome) = stored_json(row.text(3)?, "command")? {
-            settlement[state] = outcome;
+            settlement.insert(state.to_owned(), outcome);
         }
-        Ok(Some(settlement))
+        Ok(Some(Value::Object(settlement)))
     }
 
     async fn hops(&self, exchange_id: &str) -> Result<Vec<Hop>, ViewError> {

@@ -67,13 +67,22 @@ struct HopRow {
 /// Topic, partition and offset.
 type Place = (String, i64, i64);
 
+/// Tenant, trace, chain and hop.
+type ReceiptKey = (String, String, String, i64);
+/// Exchange, receipt and offset.
+type ReceiptRow = (String, String, i64);
+/// Tenant, month and meter.
+type TotalKey = (String, String, String);
+/// Total, exchanges, latest admission and offset.
+type TotalRow = (i64, i64, i64, i64);
+
 /// What a batch adds.
 #[derive(Debug, Default)]
 pub(crate) struct Rows {
     exchanges: BTreeMap<String, ExchangeRow>,
-    receipts: BTreeMap<(String, String, String, i64), (String, String, i64)>,
+    receipts: BTreeMap<ReceiptKey, ReceiptRow>,
     deliveries: BTreeMap<(i64, i64), (String, String)>,
-    totals: BTreeMap<(String, String, String), (i64, i64, i64, i64)>,
+    totals: BTreeMap<TotalKey, TotalRow>,
     commands: BTreeMap<String, CommandRow>,
     owed: BTreeMap<(String, i64), (String, i64, Transfer)>,
     entries: BTreeMap<(i64, i64, i64), Vec<Bind>>,
@@ -239,7 +248,8 @@ impl Rows {
         self.say(&said, SEALED).receipt = Some(sealed.receipt.clone());
         self.hop(record, Some(&sealed.exchange_id), Some("sealed".to_owned()));
         let receipt: Value = serde_json::from_str(&sealed.receipt).unwrap_or_default();
-        let (Some(chain), Some(hop)) = (receipt["chain"].as_str(), receipt["hop"].as_i64()) else { return };
+        let chain = receipt.get("chain").and_then(Value::as_str);
+        let (Some(chain), Some(hop)) = (chain, receipt.get("hop").and_then(Value::as_i64)) else { return };
         let row = (sealed.exchange_id.clone(), sealed.receipt.clone(), signed(record.offset));
         let known = self
             .receipts

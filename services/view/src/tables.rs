@@ -7,7 +7,7 @@ use crate::db::{Bind, Tx};
 #[derive(Debug)]
 pub(crate) struct Table {
     pub(crate) name: &'static str,
-    columns: &'static [&'static str],
+    pub(crate) columns: &'static [&'static str],
     /// What follows `ON CONFLICT`.
     conflict: &'static str,
 }
