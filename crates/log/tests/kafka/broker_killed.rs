@@ -63,8 +63,10 @@ fn a_broker_that_is_killed_loses_and_doubles_nothing() {
     let own = OwnBroker::start();
     let state_dir = tempfile::tempdir().unwrap();
     let timings = countersign_log::kafka::Timings {
-        // The broker is away for some seconds each time.
-        transaction: Duration::from_secs(30),
+        // Below what the broker is away for, so that a commit may end without an answer.
+        transaction: Duration::from_secs(2),
+        socket: Duration::from_secs(1),
+        call: Duration::from_secs(3),
         poll_interval: Duration::from_secs(60),
         session: Duration::from_secs(20),
         ..broker::timings()
@@ -100,7 +102,9 @@ fn copy_all(log: &KafkaLog, copier: &Copier, copied: &AtomicU64) -> Vec<String> 
         assert!(Instant::now() < deadline, "{} of {RECORDS} after {faults:?}", copier.count(session.as_ref()));
         let mut batch = Batch::default();
         let outcome = session.poll(Duration::from_millis(100), &mut batch).and_then(|polled| match polled {
-            Polled::Records { .. } => batch.records.chunks(50).try_for_each(|chunk| copier.copy(session.as_mut(), chunk)),
+            Polled::Records { .. } => {
+                batch.records.chunks(50).try_for_each(|chunk| copier.copy(session.as_mut(), chunk))
+            }
             Polled::Assigned(_) => Ok(()),
             Polled::Revoke { .. } => session.recover().and_then(|()| session.release()),
         });

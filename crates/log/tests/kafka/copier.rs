@@ -21,7 +21,8 @@ impl Copier {
     pub(crate) fn new(log: &KafkaLog) -> Self {
         let topic = |base: &str| Topic::new(&broker::fresh_name(base));
         let (input, output, state) = (topic("in"), topic("out"), topic("state"));
-        let kept = |topic: &Topic, cleanup| TopicSpec { topic: topic.clone(), partitions: 1, cleanup, log_append_time: false };
+        let kept =
+            |topic: &Topic, cleanup| TopicSpec { topic: topic.clone(), partitions: 1, cleanup, log_append_time: false };
         let deleted = Cleanup::Delete { retention: None };
         let group = broker::fresh_name("copier");
         let topics = [kept(&input, deleted), kept(&output, deleted), kept(&state, Cleanup::Compact)];

@@ -45,7 +45,8 @@ fn a_killed_process_is_followed_quickly_and_leaves_nothing_behind() {
     let copier = Copier::new(&log);
     append(&log, copier.input(), 0..3);
     let directory = child_dir.path().to_str().unwrap();
-    let told = [&copier.member.group, copier.input().as_str(), copier.output.as_str(), copier.state().as_str(), directory];
+    let told =
+        [&copier.member.group, copier.input().as_str(), copier.output.as_str(), copier.state().as_str(), directory];
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["child_that_is_killed", "--nocapture"])
         .env(CHILD, told.join(" "))
