@@ -22,7 +22,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use log::Fault;
+use log::{Fault, Topic};
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
@@ -53,8 +53,13 @@ pub(crate) struct AdminState {
 }
 
 impl AdminState {
+    /// Ready as soon as the log answers; `check` adds what else must hold.
     pub(crate) fn new(substrate: Arc<Substrate>, metrics: PrometheusHandle) -> Self {
-        Self { substrate, metrics, view: None, readiness: Vec::new(), replay: Mutex::new(()) }
+        let log = Arc::clone(&substrate.log);
+        let mut state = Self { substrate, metrics, view: None, readiness: Vec::new(), replay: Mutex::new(()) };
+        let requested = Topic::new(event::topic::REQUESTED);
+        state.check("log", move || log.ends(&requested).map(drop).map_err(|fault| chain(&fault)));
+        state
     }
 
     /// One more thing that `/readyz` asks for.
@@ -146,7 +151,7 @@ impl IntoResponse for Trouble {
 /// Who answers a command: the process that runs in the data directory, or the command itself.
 pub(crate) enum Reach {
     Beside(AdminClient),
-    Here(Substrate),
+    Here(Box<Substrate>),
 }
 
 impl Reach {
@@ -156,7 +161,7 @@ impl Reach {
         let (config, data) = configure(place, &overrides)?;
         match data.running() {
             Some(run) => AdminClient::new(run.admin).map(Self::Beside),
-            None => Substrate::with(config, data).map(Self::Here),
+            None => Substrate::with(config, data).map(|substrate| Self::Here(Box::new(substrate))),
         }
     }
 }

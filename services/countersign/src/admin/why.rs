@@ -61,7 +61,7 @@ pub(crate) async fn why(
         looked_at = looked(&ends, &view.positions());
     }
     let known = view.why(exchange_id).await.map_err(|error| model::trouble(&error))?;
-    let found = known.map(|known| serde_json::to_value(known)).transpose();
+    let found = known.map(serde_json::to_value).transpose();
     let found = found.map_err(|error| Trouble::new("what was found cannot be written").because(&error))?;
     Ok(WhyAnswer { exchange_id: exchange_id.to_owned(), found, looked_at })
 }

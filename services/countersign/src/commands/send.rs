@@ -91,7 +91,6 @@ pub(crate) struct Answer {
     pub(crate) replayed: bool,
     pub(crate) attempts: u32,
     pub(crate) took: Duration,
-    pub(crate) body: Bytes,
 }
 
 impl Answer {
@@ -106,10 +105,10 @@ impl Answer {
         }
     }
 
-    /// Where its documents could not be sent at all.
+    /// Of a document that could not be sent at all.
     fn unsendable(name: String, idempotency_key: String, why: String) -> Self {
         let (status, replayed, attempts) = (0, false, 0);
-        Self { name, idempotency_key, status, code: why, replayed, attempts, took: Duration::ZERO, body: Bytes::new() }
+        Self { name, idempotency_key, status, code: why, replayed, attempts, took: Duration::ZERO }
     }
 }
 
@@ -237,8 +236,8 @@ struct Sender {
 
 /// One try.
 enum Tried {
-    Known { status: u16, code: String, replayed: bool, body: Bytes },
-    Unknown { status: u16, code: String, wait: Option<Duration>, body: Bytes },
+    Known { status: u16, code: String, replayed: bool },
+    Unknown { status: u16, code: String, wait: Option<Duration> },
 }
 
 impl Sender {
@@ -268,16 +267,16 @@ impl Sender {
             attempts += 1;
             let tried = self.once(&key_header, body.clone()).await;
             let took = begun.elapsed();
-            let (status, code, wait, body) = match tried {
-                Tried::Known { status, code, replayed, body } => {
-                    return Answer { name, idempotency_key, status, code, replayed, attempts, took, body };
+            let (status, code, wait) = match tried {
+                Tried::Known { status, code, replayed } => {
+                    return Answer { name, idempotency_key, status, code, replayed, attempts, took };
                 }
-                Tried::Unknown { status, code, wait, body } => (status, code, wait, body),
+                Tried::Unknown { status, code, wait } => (status, code, wait),
             };
             // Half of it is chance, so that those who failed together do not come back together.
             let pause = wait.unwrap_or(backoff).mul_f64(rand::random_range(0.5..=1.0));
             if took + pause > self.give_up_after {
-                return Answer { name, idempotency_key, status, code, replayed: false, attempts, took, body };
+                return Answer { name, idempotency_key, status, code, replayed: false, attempts, took };
             }
             tokio::time::sleep(pause).await;
             backoff = (backoff * 2).min(BACKOFF_MAX);
@@ -287,7 +286,7 @@ impl Sender {
     async fn once(&self, key_header: &HeaderValue, body: Bytes) -> Tried {
         let lost = |error: &reqwest::Error| {
             let code = if error.is_connect() { "no_connection" } else { "broken_connection" };
-            Tried::Unknown { status: 0, code: code.to_owned(), wait: None, body: Bytes::new() }
+            Tried::Unknown { status: 0, code: code.to_owned(), wait: None }
         };
         let request = self
             .client
@@ -302,24 +301,24 @@ impl Sender {
         };
         let (status, headers) = (response.status(), response.headers().clone());
         match response.bytes().await {
-            Ok(body) => read(status, &headers, body),
+            Ok(body) => read(status, &headers, &body),
             Err(error) => lost(&error),
         }
     }
 }
 
-fn read(status: StatusCode, headers: &HeaderMap, body: Bytes) -> Tried {
+fn read(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Tried {
     let code = match status {
         StatusCode::CREATED | StatusCode::OK => "sealed".to_owned(),
         StatusCode::ACCEPTED => "accepted".to_owned(),
-        _ => problem_code(&body).unwrap_or_else(|| "no_problem_document".to_owned()),
+        _ => problem_code(body).unwrap_or_else(|| "no_problem_document".to_owned()),
     };
     let asks_again = status == StatusCode::ACCEPTED || status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error();
     if asks_again {
-        return Tried::Unknown { status: status.as_u16(), code, wait: retry_after(headers), body };
+        return Tried::Unknown { status: status.as_u16(), code, wait: retry_after(headers) };
     }
     let replayed = headers.get("idempotent-replayed").is_some_and(|value| value == "true");
-    Tried::Known { status: status.as_u16(), code, replayed, body }
+    Tried::Known { status: status.as_u16(), code, replayed }
 }
 
 fn problem_code(body: &[u8]) -> Option<String> {
