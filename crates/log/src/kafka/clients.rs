@@ -93,7 +93,8 @@ impl Clients {
     }
 
     pub(super) fn hang(&self) -> Duration {
-        self.config.timings.hang
+        // No call may take a whole transaction longer than it is allowed to.
+        self.config.timings.hang.max(self.config.timings.transaction * 2)
     }
 
     fn call(&self) -> Duration {

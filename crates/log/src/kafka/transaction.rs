@@ -221,10 +221,10 @@ impl Transactions {
         let asked = Instant::now();
         {
             let _watch = self.clients.watchdog.watch("commit_transaction", self.clients.hang());
-            // Without a time-out of its own: librdkafka ends it with the transaction's, and any other would leave it
-            // to be asked again.
+            // Bounded by us: without a time-out librdkafka asks for ever while connections fail. That it could be asked
+            // again is of no use, as these producers are thrown away then.
             producer
-                .commit_transaction(Timeout::Never)
+                .commit_transaction(Timeout::After(self.clients.config.timings.transaction))
                 .map_err(|error| client_fault(producer.client(), During::Commit, error))?;
         }
         let is_slow = asked.elapsed() > self.clients.config.timings.slow_commit;
@@ -306,5 +306,86 @@ fn initialised(clients: &Clients, id: &str) -> Result<TransactionalProducer, Fau
             }
             Err(error) => return Err(client_fault(producer.client(), During::Init, error)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::ClientConfig;
+    use rdkafka::consumer::{BaseConsumer, Consumer};
+    use rdkafka::mocking::MockCluster;
+    use rdkafka::producer::DefaultProducerContext;
+    use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+
+    use super::*;
+    use crate::kafka::{KafkaConfig, Timings};
+
+    /// librdkafka's own stand-in for a broker, which fails where it is told to.
+    struct Stand<'a> {
+        cluster: MockCluster<'a, DefaultProducerContext>,
+        transactions: Transactions,
+        member: ConsumerGroupMetadata,
+    }
+
+    impl Stand<'_> {
+        fn new() -> Self {
+            let cluster = MockCluster::new(1).unwrap();
+            cluster.create_topic("out", 1, 1).unwrap();
+            let timings = Timings {
+                socket: Duration::from_millis(500),
+                transaction: Duration::from_secs(1),
+                call: Duration::from_secs(5),
+                ..Timings::default()
+            };
+            let config = KafkaConfig { timings, ..KafkaConfig::new(&cluster.bootstrap_servers(), "unused") };
+            let clients = Arc::new(Clients::connect(config).unwrap());
+            let transactions = Transactions::open(clients, "step", "slot").unwrap();
+            let mut consumer = ClientConfig::new();
+            consumer.set("bootstrap.servers", cluster.bootstrap_servers()).set("group.id", "step");
+            let consumer: BaseConsumer = consumer.create().unwrap();
+            Self { member: consumer.group_metadata().unwrap(), cluster, transactions }
+        }
+
+        fn transact(&mut self) -> Result<Vec<Position>, Fault> {
+            self.transactions.begin()?;
+            let value = Some(&b"v"[..]);
+            self.transactions.send(Outgoing { topic: "out", partition: Some(0), key: None, value, headers: None })?;
+            self.transactions.commit(&TopicPartitionList::new(), &self.member)
+        }
+    }
+
+    #[test]
+    fn an_end_without_an_answer_is_unknown_and_new_producers_go_on() {
+        let mut stand = Stand::new();
+        assert_eq!(stand.transact().unwrap().first().map(|end| end.offset), Some(1));
+        let lost = [RDKafkaRespErr::RD_KAFKA_RESP_ERR__TRANSPORT; 1_000];
+        stand.cluster.request_errors(RDKafkaApiKey::EndTxn, &lost);
+        let unknown = stand.transact().unwrap_err();
+        assert!(matches!(&unknown, Fault::Unknown(cause) if cause.code == "commit_unknown"), "{unknown}");
+        stand.cluster.clear_request_errors(RDKafkaApiKey::EndTxn);
+        stand.transactions.recycle().unwrap();
+        stand.transact().unwrap();
+        stand.transact().unwrap();
+    }
+
+    #[test]
+    fn a_fenced_end_is_fatal() {
+        let mut stand = Stand::new();
+        stand
+            .cluster
+            .request_errors(RDKafkaApiKey::EndTxn, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH]);
+        let fenced = stand.transact().unwrap_err();
+        assert!(matches!(&fenced, Fault::Fatal(cause) if cause.code == "fenced"), "{fenced}");
+    }
+
+    #[test]
+    fn a_record_that_is_refused_voids_the_transaction_before_its_end_is_asked_for() {
+        let mut stand = Stand::new();
+        stand.cluster.request_errors(RDKafkaApiKey::Produce, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_INVALID_RECORD; 10]);
+        let void = stand.transact().unwrap_err();
+        assert!(matches!(&void, Fault::Abort(_)), "{void}");
+        stand.cluster.clear_request_errors(RDKafkaApiKey::Produce);
+        stand.transactions.recycle().unwrap();
+        stand.transact().unwrap();
     }
 }
