@@ -9,7 +9,7 @@ use log::{Cause, Fault, Log, Topic};
 use crate::database::block_on;
 use crate::hooked::{Hook, Point};
 use crate::on_both;
-use crate::world::{DEAD, START, World, charges};
+use crate::world::{DEAD, START, StopOnDrop, World, charges};
 
 on_both! {
     death_between_the_database_commit_and_the_relay_loses_nothing
@@ -121,15 +121,6 @@ fn a_rival_behind_the_fence_wins_and_nothing_is_posted_twice(world: World) {
     });
     world.settle_hooked(hook).unwrap();
     world.assert_settled_once(&commands);
-}
-
-/// Lets a failed test end: a scope waits for its threads.
-struct StopOnDrop<'a>(&'a stage::Stop);
-
-impl Drop for StopOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.request();
-    }
 }
 
 fn a_second_writer_on_the_slot_ends_the_first(world: World) {

@@ -36,6 +36,8 @@ fn settled_around_a_backup(world: &mut World) -> Place {
     world.append(REDO, "acme:main", &redone.encode().unwrap(), &[]);
     world.settle();
     world.commands(&charges(50..60));
+    // The last ones of each partition leave no row: only the database's own offset says that they were read.
+    world.commands(&charges(50..56));
     world.settle();
     backup
 }

@@ -33,6 +33,15 @@ pub struct World {
     _directory: TempDir,
 }
 
+/// Lets a failed test end: a scope waits for its threads.
+pub struct StopOnDrop<'a>(pub &'a Stop);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.request();
+    }
+}
+
 /// A charge of one exchange.
 pub fn charge(number: u64, tenant: &str, minor: i64) -> LedgerCommand {
     LedgerCommand {
@@ -156,6 +165,7 @@ impl World {
         let runtime = runtime();
         let mut ledger = runtime.block_on(Ledger::open(self.place.url())).unwrap();
         std::thread::scope(|scope| {
+            let _ends_with_the_scope = StopOnDrop(&stop);
             let writer = scope.spawn(|| settle::run(log, &options, &stop));
             let begun = Instant::now();
             let mut news = self.log.tail(&self.log.ends(&Topic::new(SETTLEMENT_POSTED)).unwrap()).unwrap();
