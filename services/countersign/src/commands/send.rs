@@ -105,6 +105,14 @@ impl Answer {
         }
     }
 
+    fn told(&self) -> String {
+        match (self.attempts, self.status) {
+            (0, _) => self.code.clone(),
+            (_, 0) => format!("{} (key {})", self.code, self.idempotency_key),
+            (_, status) => format!("{status} {} (key {})", self.code, self.idempotency_key),
+        }
+    }
+
     /// Of a document that could not be sent at all.
     fn unsendable(name: String, idempotency_key: String, why: String) -> Self {
         let (status, replayed, attempts) = (0, false, 0);
@@ -112,7 +120,7 @@ impl Answer {
     }
 }
 
-/// Exit code 1 where anything remained undecided.
+/// Exit code 1 where anything remained undecided or could not be sent.
 pub(crate) fn run(args: &SendArgs) -> Result<ExitCode, Failure> {
     let form = if args.exchanges {
         Form::Exchanges
@@ -137,14 +145,14 @@ pub(crate) fn run(args: &SendArgs) -> Result<ExitCode, Failure> {
             bar.set_position(so_far.bytes_read);
             bar.set_message(format!("{} sent, {:.0}/s, {} undecided", so_far.documents, so_far.rate(), so_far.undecided));
             if !answer.is_decided() {
-                bar.suspend(|| eprintln!("{}: {} {} (key {})", answer.name, answer.status, answer.code, answer.idempotency_key));
+                bar.suspend(|| eprintln!("{}: {}", answer.name, answer.told()));
             }
         })
         .await
     })??;
     bar.finish_and_clear();
     if args.json { print::json(&summary)? } else { print::out(&summary.told())? }
-    Ok(if summary.undecided == 0 { ExitCode::SUCCESS } else { ExitCode::from(1) })
+    Ok(if summary.undecided + summary.not_sent == 0 { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
 /// On a terminal only.

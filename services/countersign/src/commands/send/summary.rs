@@ -14,6 +14,8 @@ pub(crate) struct Summary {
     pub(crate) documents: u64,
     /// without an answer that holds
     pub(crate) undecided: u64,
+    /// not sent at all: lines that are no request
+    pub(crate) not_sent: u64,
     /// requests, those that were made again included
     pub(crate) requests: u64,
     /// how many by `status code`, replays apart
@@ -41,6 +43,7 @@ impl Summary {
         Self {
             documents: 0,
             undecided: 0,
+            not_sent: 0,
             requests: 0,
             counts: BTreeMap::new(),
             elapsed: Duration::ZERO,
@@ -64,6 +67,8 @@ impl Summary {
         *self.counts.entry(told).or_default() += 1;
         if answer.is_decided() {
             self.latencies_us.push(u32::try_from(answer.took.as_micros()).unwrap_or(u32::MAX));
+        } else if answer.attempts == 0 {
+            self.not_sent += 1;
         } else {
             self.undecided += 1;
         }
@@ -106,6 +111,9 @@ impl Summary {
         ));
         if self.undecided > 0 {
             text.push_str(&format!("{} undecided: send them again, the same keys make it safe\n", self.undecided));
+        }
+        if self.not_sent > 0 {
+            text.push_str(&format!("{} not sent: correct them first\n", self.not_sent));
         }
         text
     }
