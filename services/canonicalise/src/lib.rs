@@ -19,4 +19,4 @@ mod outcome;
 mod request;
 mod step;
 
-pub use step::{Canonicalise, Settings};
+pub use step::{Canonicalise, Refresh, Settings};

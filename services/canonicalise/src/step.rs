@@ -6,7 +6,9 @@ use access::Directory;
 use event::door::Limits;
 use event::envelope::{REPLY, Reply, request_key};
 use event::id::{ExchangeId, IdempotencyKey, TenantId, TraceId};
-use event::wire::{Admission, DedupEntry, ExchangeAdmitted, ExchangeRequested, Refusal as KeptRefusal, Wire, WireError};
+use event::wire::{
+    Admission, DedupEntry, ExchangeAdmitted, ExchangeRequested, Refusal as KeptRefusal, Wire, WireError,
+};
 use log::{Fault, Record, partition_of};
 use stage::expiring::{Clocks, Window};
 use stage::value::{UnknownSchema, read};
@@ -116,7 +118,8 @@ impl Canonicalise {
                 digest_text(&entry.fingerprint),
                 digest_text(fingerprint)
             );
-            let refusal = Refusal { status: 422, code: "idempotency_key_reused".to_owned(), detail, errors: Vec::new() };
+            let refusal =
+                Refusal { status: 422, code: "idempotency_key_reused".to_owned(), detail, errors: Vec::new() };
             let subject = proven.subject(original_trace);
             self.writer.rejected(subject, &refusal, false, proven.record, effects)?;
             return self.tell(proven, &refusal, false, effects);
@@ -172,7 +175,8 @@ impl Canonicalise {
         refusal: Option<KeptRefusal>,
         effects: &mut dyn Effects,
     ) -> Result<(), StepError> {
-        let trace_id = Some(proven.own_trace()).filter(|trace| *trace != proven.exchange_id.as_str()).map(str::to_owned);
+        let trace_id =
+            Some(proven.own_trace()).filter(|trace| *trace != proven.exchange_id.as_str()).map(str::to_owned);
         let entry = DedupEntry { at: proven.at, fingerprint, trace_id, refusal };
         dedup::mark(self.settings.window, &proven.exchange_id, &entry, effects)
     }

@@ -102,7 +102,8 @@ fn reason(outcome: Result<Vec<Emit>, StepError>) -> &'static str {
 #[test]
 fn a_request_is_admitted_in_canonical_form_under_its_trace() {
     let mut bench = Bench::new();
-    let emits = bench.send(&ExchangeRequested { trace_id: Some("t-1".into()), ..request("k", "{\"b\":1,\"a\":2.0}") }, T0);
+    let emits =
+        bench.send(&ExchangeRequested { trace_id: Some("t-1".into()), ..request("k", "{\"b\":1,\"a\":2.0}") }, T0);
     assert_eq!(emits.len(), 1);
     assert_eq!(emits[0].key.as_deref(), Some(b"acme:t-1".as_ref()));
     let admission = admitted(&emits).admission.unwrap();
@@ -159,9 +160,13 @@ fn a_refusal_is_the_answer_for_ever() {
 #[test]
 fn an_allowlisted_destination_is_named_in_the_policy() {
     let mut bench = Bench::new();
-    let emits = bench.send(&ExchangeRequested { forward_url: Some("https://GOOD.example/x".into()), ..request("k", "1") }, T0);
+    let emits =
+        bench.send(&ExchangeRequested { forward_url: Some("https://GOOD.example/x".into()), ..request("k", "1") }, T0);
     let admission = admitted(&emits).admission.unwrap();
-    assert_eq!((admission.policy_reason.as_str(), admission.policy_host.as_deref()), ("allowlisted", Some("good.example")));
+    assert_eq!(
+        (admission.policy_reason.as_str(), admission.policy_host.as_deref()),
+        ("allowlisted", Some("good.example"))
+    );
 }
 
 #[test]
@@ -170,7 +175,11 @@ fn what_the_json_door_refuses_names_pointer_and_code_and_is_compared_by_its_byte
     let emits = bench.send(&request("k", "{\"a\":[1,{\"x\":9007199254740993}]}"), T0);
     let refused = rejected(&emits);
     assert_eq!(refused.code, "not_i_json");
-    assert!(refused.errors.contains("\"/payload/a/1/x\"") && refused.errors.contains("unsafe_integer"), "{}", refused.errors);
+    assert!(
+        refused.errors.contains("\"/payload/a/1/x\"") && refused.errors.contains("unsafe_integer"),
+        "{}",
+        refused.errors
+    );
     let again = bench.send(&request("k", "{\"a\":[1,{\"x\":9007199254740993}]}"), T0);
     assert!(answer(&again).unwrap().replayed);
     let other = bench.send(&request("k", "{\"a\":[1,{\"x\":9007199254740995}]}"), T0);
@@ -256,7 +265,10 @@ fn bad_members_of_a_foreign_record_are_refused_with_their_pointer() {
             },
             "/amount/minor",
         ),
-        (ExchangeRequested { expected_prev_receipt_hash: Some("x".into()), ..request("k", "1") }, "/expected_prev_receipt_hash"),
+        (
+            ExchangeRequested { expected_prev_receipt_hash: Some("x".into()), ..request("k", "1") },
+            "/expected_prev_receipt_hash",
+        ),
         (ExchangeRequested { forward_url: Some("http://good.example/".into()), ..request("k", "1") }, "/forward_url"),
     ] {
         let emits = Bench::new().send(&bad, T0);

@@ -26,10 +26,6 @@ impl DataDir {
         Ok(Self(path.to_owned()))
     }
 
-    pub(crate) fn path(&self) -> &Path {
-        &self.0
-    }
-
     pub(crate) fn log(&self) -> PathBuf {
         self.0.join("log")
     }

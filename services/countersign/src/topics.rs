@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use event::topic::{ADMITTED, Keep, LEDGER_COMMAND, REQUESTED, SEALED, STEPS, USAGE_RECORDED, layouts};
+use event::topic::{Keep, STEPS, layouts};
 use log::{Cleanup, Fault, Group, Log, Topic, TopicChange, TopicSpec};
 
 use crate::config::Config;
@@ -50,6 +50,3 @@ pub(crate) fn groups() -> Vec<Group> {
 pub(crate) fn apply(log: &dyn Log, config: &Config) -> Result<Vec<TopicChange>, Fault> {
     log.apply(&specs(config), &groups())
 }
-
-/// The topics that a step's progress is measured on, in the order of the flow.
-pub(crate) const FLOW: &[&str] = &[REQUESTED, ADMITTED, SEALED, USAGE_RECORDED, LEDGER_COMMAND];

@@ -1,0 +1,94 @@
+//! What a profile stands on: its log, its configuration and its directory.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use log::embedded::EmbeddedLog;
+use log::kafka::{KafkaConfig, KafkaLog};
+use log::{Fault, Log, TopicChange};
+
+use crate::cli::Place;
+use crate::config::{Config, Overrides, Profile};
+use crate::data_dir::DataDir;
+use crate::failure::{Doing as _, Failure};
+use crate::topics;
+
+/// An open log with what belongs to it.
+pub(crate) struct Substrate {
+    pub(crate) log: Arc<dyn Log>,
+    pub(crate) config: Config,
+    pub(crate) data: DataDir,
+}
+
+/// Reads the configuration of a place, without opening anything.
+pub(crate) fn configure(place: &Place, overrides: &Overrides) -> Result<(Config, DataDir), Failure> {
+    let config = Config::load(place.config.as_deref(), &place.data, overrides)
+        .map_err(|error| Failure::new("the configuration cannot be used").because(error).try_this("countersign config show"))?;
+    let data = DataDir::open(&place.data).map_err(|error| {
+        Failure::new(format!("the data directory {} cannot be made", place.data.display()))
+            .because(error)
+            .try_this("name another with --data DIR")
+    })?;
+    Ok((config, data))
+}
+
+impl Substrate {
+    /// Opens the log.
+    pub(crate) fn with(config: Config, data: DataDir) -> Result<Self, Failure> {
+        let log = match config.profile {
+            Profile::Local => embedded(&data.log())?,
+            Profile::Cluster => kafka(&config, &data)?,
+        };
+        Ok(Self { log, config, data })
+    }
+
+    /// Makes the topics that are missing. One that exists with another partition count would scatter keys: an error.
+    pub(crate) fn apply_topics(&self) -> Result<(), Failure> {
+        let changes = topics::apply(self.log.as_ref(), &self.config).map_err(of_fault)?;
+        let differing: Vec<String> = changes
+            .into_iter()
+            .filter_map(|change| match change {
+                TopicChange::Differs(topic, how) => Some(format!("{topic}: {how}")),
+                TopicChange::Created(_) | TopicChange::Kept(_) => None,
+            })
+            .collect();
+        if differing.is_empty() {
+            return Ok(());
+        }
+        Err(Failure::new(format!("topics differ from what the configuration says: {}", differing.join("; ")))
+            .try_this("set log.partitions to what the topics have, or see `countersign topics check`"))
+    }
+}
+
+fn embedded(dir: &Path) -> Result<Arc<dyn Log>, Failure> {
+    match EmbeddedLog::open(dir) {
+        Ok(log) => Ok(Arc::new(log)),
+        Err(fault) => Err(of_fault(fault)),
+    }
+}
+
+fn kafka(config: &Config, data: &DataDir) -> Result<Arc<dyn Log>, Failure> {
+    let mut kafka = KafkaConfig::new(&config.log.brokers, data.state());
+    kafka.replication_factor = config.log.replication_factor;
+    kafka.options = config.log.client.clone();
+    let log = KafkaLog::open(kafka).map_err(|fault| {
+        of_fault(fault).try_this(format!("is Kafka running at {}? `countersign doctor --profile cluster` looks", config.log.brokers))
+    })?;
+    Ok(Arc::new(log))
+}
+
+/// A fault of the log, told to a person.
+pub(crate) fn of_fault(fault: Fault) -> Failure {
+    let locked = fault.cause().code == "log_locked";
+    let failure = Failure::new("the log cannot be used").because(fault);
+    if locked { failure.try_this("stop the other process, or use another --data DIR") } else { failure }
+}
+
+/// Where the ledger lies.
+pub(crate) fn ledger_url(config: &Config, data: &DataDir) -> Result<ledger::DatabaseUrl, Failure> {
+    let url = match config.profile {
+        Profile::Local => format!("sqlite:{}", data.ledger_db().display()),
+        Profile::Cluster => config.database.url.clone(),
+    };
+    ledger::DatabaseUrl::parse(&url).doing("database.url cannot be used")
+}

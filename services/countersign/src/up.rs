@@ -1,0 +1,257 @@
+//! Runs roles until a signal or until one of them fails.
+//!
+//! The order: configuration, telemetry, addresses, log, topics, roles, `ready` on stdout. One signal drains, a second ends
+//! at once.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+use std::time::Duration;
+
+use access::{Authenticator, Directory, Store, TenantSettings};
+use axum::Router;
+use event::id::TenantId;
+use metrics_exporter_prometheus::PrometheusHandle;
+use stage::Stop;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use view::{View, ViewState};
+
+use crate::admin::{self, AdminState};
+use crate::cli::Serve;
+use crate::config::{Config, Profile};
+use crate::data_dir::{DataDir, Run};
+use crate::failure::{Doing as _, Failure};
+use crate::roles::{self, Crew, Ended, Role, Shared};
+use crate::substrate::{Substrate, configure};
+use crate::telemetry;
+
+/// The read model's own schema, beside the ledger's in one PostgreSQL database.
+const VIEW_SCHEMA: &str = "view";
+
+/// Runs these roles in this process.
+pub(crate) fn run(serve: &Serve, roles: &[Role]) -> Result<ExitCode, Failure> {
+    let (config, data) = configure(&serve.place, &serve.overrides())?;
+    let metrics = telemetry::start(&config.telemetry)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().doing("the runtime cannot be started")?;
+    let outcome = runtime.block_on(serve_roles(config, data, metrics, roles));
+    // Blocking tasks of readers that wait for the log must not hold the exit.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(5));
+    outcome
+}
+
+async fn serve_roles(
+    mut config: Config,
+    data: DataDir,
+    metrics: PrometheusHandle,
+    roles: &[Role],
+) -> Result<ExitCode, Failure> {
+    let has = |role| roles.contains(&role);
+    let serves_http = has(Role::Ingest) || has(Role::View);
+    let admin_listener = bind(config.http.admin, "http.admin").await?;
+    config.http.admin = admin_listener.local_addr().doing("the admin address is not known")?;
+    let listener = if serves_http { Some(bind(config.http.listen, "http.listen").await?) } else { None };
+    if let Some(listener) = &listener {
+        config.http.listen = listener.local_addr().doing("the address is not known")?;
+    }
+
+    let opened = tokio::task::spawn_blocking(move || {
+        let substrate = Substrate::with(config, data)?;
+        substrate.apply_topics()?;
+        Ok::<_, Failure>(substrate)
+    });
+    let substrate = Arc::new(opened.await.doing("opening the log was cut short")??);
+    let stop = Stop::new();
+    let mut crew = Crew::new(stop.clone());
+    let process = Process { substrate: Arc::clone(&substrate), stop: stop.clone(), metrics };
+    let started = process.start(&mut crew, roles, listener, admin_listener).await;
+    let ended = crew.ended.take();
+    let code = match started {
+        Ok(()) => process.wait(ended).await,
+        Err(failure) => Err(failure),
+    };
+    stop.request();
+    substrate.data.withdraw();
+    tokio::task::spawn_blocking(move || crew.join()).await.doing("the threads could not be joined")?;
+    code
+}
+
+/// Binds before any work is done: a taken address is told at once.
+async fn bind(address: std::net::SocketAddr, key: &str) -> Result<TcpListener, Failure> {
+    TcpListener::bind(address).await.map_err(|error| {
+        Failure::new(format!("{address} cannot be listened on"))
+            .because(error)
+            .try_this(format!("stop what holds it, or choose another {key} (--listen, --admin)"))
+    })
+}
+
+struct Process {
+    substrate: Arc<Substrate>,
+    stop: Stop,
+    metrics: PrometheusHandle,
+}
+
+impl Process {
+    async fn start(
+        &self,
+        crew: &mut Crew,
+        roles: &[Role],
+        listener: Option<TcpListener>,
+        admin_listener: TcpListener,
+    ) -> Result<(), Failure> {
+        let substrate = &self.substrate;
+        let has = |role| roles.contains(&role);
+        let directory = Arc::new(Directory::new());
+        let (followed, log) = (Arc::clone(&directory), Arc::clone(&substrate.log));
+        crew.spawn("directory", move |stop| {
+            followed.follow(log.as_ref(), &|| stop.requested());
+            Ok(())
+        })?;
+
+        let mut admin = AdminState::new(Arc::clone(substrate), self.metrics.clone());
+        let mut api = Router::new();
+        let mut documents = Vec::new();
+        if has(Role::View) {
+            let (router, view) = self.start_view(crew, &directory).await?;
+            api = api.merge(router);
+            documents.push(<view::ViewApi as utoipa::OpenApi>::openapi());
+            admin.view = Some(view);
+        }
+        if has(Role::Ingest) {
+            let ingest = self.start_ingest(&directory, documents).await?;
+            api = api.merge(ingest::router(ingest.state.clone()));
+            crew.keep(ingest);
+        }
+        let shared = Shared::new(substrate, Arc::clone(&directory));
+        for role in roles {
+            match role {
+                // Both are on the listener already.
+                Role::Ingest | Role::View => {}
+                Role::Canonicalise => roles::canonicalise(&shared, crew, &substrate.config)?,
+                Role::Sign => {
+                    let (log, data) = (Arc::clone(&substrate.log), substrate.data.clone());
+                    let keys = tokio::task::spawn_blocking(move || roles::signing_keys(log.as_ref(), &data));
+                    roles::sign(&shared, crew, keys.await.doing("the signing keys were not read")??)?;
+                }
+                Role::Meter => roles::meter(&shared, crew)?,
+                Role::Settle => roles::settle(&shared, crew, substrate)?,
+                Role::Forward => roles::forward(&shared, crew, &substrate.config)?,
+                Role::Audit => roles::audit(&shared, crew, substrate)?,
+            }
+        }
+        let served = listener.map(|listener| (listener, access::edge::dress(api, &substrate.config.base_url())));
+        self.announce(served, admin, admin_listener).await
+    }
+
+    /// The read model: filled on a thread of its own, asked over HTTP.
+    async fn start_view(&self, crew: &mut Crew, directory: &Arc<Directory>) -> Result<(Router, View), Failure> {
+        let (config, data) = (&self.substrate.config, &self.substrate.data);
+        let database = match config.profile {
+            Profile::Local => view::Database::Sqlite { file: data.view_db() },
+            Profile::Cluster => view::Database::Postgres { url: config.database.url.clone(), schema: VIEW_SCHEMA.to_owned() },
+        };
+        let view = View::open(database).await.doing("the read model cannot be opened")?;
+        let (log, signing) = (Arc::clone(&self.substrate.log), data.signing());
+        let opened = tokio::task::spawn_blocking(move || roles::bundle_key(log.as_ref(), &signing));
+        let bundle_key = opened.await.doing("the bundle key was not read")??;
+        let (log, followed) = (Arc::clone(&self.substrate.log), view.clone());
+        crew.spawn("view", move |stop| Ok(view::follow(log.as_ref(), &followed, stop)?))?;
+        let router = view::router(ViewState {
+            view: view.clone(),
+            log: Arc::clone(&self.substrate.log),
+            authenticator: Authenticator::new(Arc::clone(directory)),
+            bundle_key: Arc::new(bundle_key),
+        });
+        Ok((router, view))
+    }
+
+    /// The door: tenants of the configuration file are known before the first request.
+    async fn start_ingest(
+        &self,
+        directory: &Arc<Directory>,
+        documents: Vec<utoipa::openapi::OpenApi>,
+    ) -> Result<ingest::Ingest, Failure> {
+        let config = &self.substrate.config;
+        let store = Store::open(&self.substrate.data.access_db()).await.doing("access.db cannot be opened")?;
+        for (id, tenant) in &config.tenants {
+            let id = TenantId::parse(id.as_str()).doing("a table tenants.<id> of the configuration has no valid id")?;
+            store.ensure_tenant(&id).await.doing("a tenant cannot be written to access.db")?;
+            let known = store.tenant(&id).await.doing("a tenant cannot be read from access.db")?;
+            if let Some(settings) = known.filter(|known| known.forward_allowlist != tenant.forward_allowlist) {
+                let settings = TenantSettings { forward_allowlist: tenant.forward_allowlist.clone(), ..settings };
+                store.set_tenant(&id, &settings).await.doing("a tenant cannot be written to access.db")?;
+            }
+        }
+        let days = config.dedup_window_days.days();
+        let settings = ingest::Config {
+            slot: config.http.slot,
+            base_url: config.base_url(),
+            dedup_window: days.map(|days| Duration::from_secs(u64::from(days) * 86_400)),
+            ..ingest::Config::default()
+        };
+        let access = (store, Arc::clone(directory));
+        ingest::start(settings, Arc::clone(&self.substrate.log), access, documents, &self.stop)
+            .await
+            .doing("ingest cannot be started")
+    }
+
+    /// Serves both listeners, says who runs here, and that it is ready.
+    async fn announce(
+        &self,
+        served: Option<(TcpListener, Router)>,
+        admin: AdminState,
+        admin_listener: TcpListener,
+    ) -> Result<(), Failure> {
+        let limits = ingest::ServeLimits::default();
+        let http = served.as_ref().map(|_| self.substrate.config.http.listen);
+        let admin_address = self.substrate.config.http.admin;
+        let mut routers = vec![(admin_listener, admin::router(admin))];
+        routers.extend(served);
+        for (listener, router) in routers {
+            let stop = self.stop.clone();
+            tokio::spawn(async move {
+                if let Err(error) = ingest::serve(router, listener, limits, &stop).await {
+                    tracing::error!(%error, "a listener ended");
+                    stop.request();
+                }
+            });
+        }
+        let run = Run { pid: std::process::id(), http, admin: admin_address };
+        self.substrate.data.announce(&run).doing("run.json cannot be written")?;
+        let ready = match http {
+            Some(http) => format!("ready http=http://{http} admin=http://{admin_address}\n"),
+            None => format!("ready admin=http://{admin_address}\n"),
+        };
+        let mut stdout = std::io::stdout().lock();
+        stdout.write_all(ready.as_bytes()).and_then(|()| stdout.flush()).doing("nobody reads stdout")
+    }
+
+    /// Until a signal, or until a thread ends that nobody asked to.
+    async fn wait(&self, ended: Option<Receiver<Ended>>) -> Result<ExitCode, Failure> {
+        let mut terminate = signal(SignalKind::terminate()).doing("signals cannot be heard")?;
+        let mut interrupt = signal(SignalKind::interrupt()).doing("signals cannot be heard")?;
+        let failed = tokio::task::spawn_blocking(move || ended.and_then(|ended| ended.recv().ok()));
+        tokio::select! {
+            _ = terminate.recv() => tracing::info!("ending: SIGTERM"),
+            _ = interrupt.recv() => tracing::info!("ending: SIGINT"),
+            failed = failed => {
+                let what = match failed {
+                    Ok(Some(ended)) => format!("{} ended: {}", ended.thread, ended.why),
+                    _ => "the threads are gone".to_owned(),
+                };
+                return Err(Failure::new(what).try_this("start it again; the log says why it ended"));
+            }
+        }
+        // The second signal does not wait for the drain.
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            tracing::warn!("ending at once: a second signal");
+            std::process::exit(130);
+        });
+        Ok(ExitCode::SUCCESS)
+    }
+}
