@@ -63,11 +63,7 @@ impl AdminState {
     }
 
     /// One more thing that `/readyz` asks for.
-    pub(crate) fn check(
-        &mut self,
-        name: &'static str,
-        ready: impl Fn() -> Result<(), String> + Send + Sync + 'static,
-    ) {
+    pub(crate) fn check(&mut self, name: &'static str, ready: impl Fn() -> Result<(), String> + Send + Sync + 'static) {
         self.readiness.push((name, Box::new(ready)));
     }
 }

@@ -81,7 +81,8 @@ impl AdminClient {
     /// `POST /admin/<path>` with a JSON body.
     pub(crate) fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Failure> {
         let url = self.url(path)?;
-        self.runtime.block_on(async { answer(self.client.post(url).json(body).send().await.map_err(unreachable)?).await })
+        self.runtime
+            .block_on(async { answer(self.client.post(url).json(body).send().await.map_err(unreachable)?).await })
     }
 
     fn url(&self, path: &str) -> Result<Url, Failure> {
@@ -99,7 +100,8 @@ async fn answer<T: DeserializeOwned>(response: Response) -> Result<T, Failure> {
     let status = response.status();
     let body = response.bytes().await.map_err(unreachable)?;
     if status.is_success() {
-        return serde_json::from_slice(&body).doing("the answer of the admin address cannot be read: is it another version?");
+        return serde_json::from_slice(&body)
+            .doing("the answer of the admin address cannot be read: is it another version?");
     }
     match serde_json::from_slice::<Trouble>(&body) {
         Ok(trouble) => Err(trouble.into()),

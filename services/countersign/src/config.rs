@@ -147,7 +147,7 @@ impl Default for Config {
             database: Database { url: String::new() },
             forward: Forward { networks_allowed: Vec::new(), ca_file: None, nat64_prefixes: Vec::new() },
             tenants: BTreeMap::new(),
-            telemetry: Telemetry { log: "info".to_owned(), format: LogFormat::Text },
+            telemetry: Telemetry { log: "info,fjall=warn,lsm_tree=warn".to_owned(), format: LogFormat::Text },
         }
     }
 }
@@ -179,10 +179,11 @@ impl Config {
             Some(file) => file.to_owned(),
             None => data.join(FILE),
         };
-        let figment = Figment::from(Serialized::defaults(Self::default()))
-            .merge(Toml::file_exact(file))
-            // Variables of the tests are not configuration.
-            .merge(Env::prefixed(ENVIRONMENT).filter(|name| !name.starts_with("TEST_") && !name.starts_with("PARTS")).split("__"));
+        let mut figment = Figment::from(Serialized::defaults(Self::default()));
+        if file.is_file() {
+            figment = figment.merge(Toml::file_exact(file));
+        }
+        let figment = figment.merge(Env::prefixed(ENVIRONMENT).filter(|name| is_a_setting(name.as_str())).split("__"));
         let mut config: Self = figment.extract().map_err(|error| ConfigError::Read(Box::new(error)))?;
         if let Some(profile) = overrides.profile {
             config.profile = profile;
@@ -213,7 +214,10 @@ impl Config {
                 return invalid("log.brokers", "the cluster profile needs Kafka's addresses: host:port,host:port");
             }
             if self.database.url.is_empty() {
-                return invalid("database.url", "the cluster profile needs a PostgreSQL database: postgres://user@host/name");
+                return invalid(
+                    "database.url",
+                    "the cluster profile needs a PostgreSQL database: postgres://user@host/name",
+                );
             }
         }
         Ok(())
@@ -246,6 +250,13 @@ impl Config {
     }
 }
 
+/// Variables that begin like ours and are none of the configuration: the commands' own, and those of the tests.
+fn is_a_setting(name: &str) -> bool {
+    let name = name.to_ascii_uppercase();
+    !["DATA", "API_KEY", "BIN", "URL"].contains(&name.as_str())
+        && !["TEST_", "PARTS", "PRODUCER_"].iter().any(|own| name.starts_with(own))
+}
+
 /// `postgres://user:password@host` without the password.
 fn hide_password(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
@@ -273,6 +284,22 @@ mod tests {
         let config = load("").unwrap();
         assert_eq!((config.profile, config.partitions()), (Profile::Local, 4));
         assert_eq!(config.dedup_window_days.days(), Some(35));
+    }
+
+    #[test]
+    fn a_directory_without_a_file_has_the_defaults() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(Config::load(None, dir.path(), &Overrides::default()).unwrap(), Config::default());
+        let named = dir.path().join("missing.toml");
+        assert!(matches!(Config::load(Some(&named), dir.path(), &Overrides::default()), Err(ConfigError::Missing(_))));
+    }
+
+    #[test]
+    fn the_documented_defaults_are_the_defaults() {
+        let documented = concat!(env!("CARGO_MANIFEST_DIR"), "/../../config/defaults.toml");
+        let dir = tempfile::tempdir().unwrap();
+        let loaded = Config::load(Some(Path::new(documented)), dir.path(), &Overrides::default()).unwrap();
+        assert_eq!(loaded, Config::default());
     }
 
     #[test]

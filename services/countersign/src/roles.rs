@@ -219,7 +219,8 @@ fn address_rules(config: &Config) -> Result<AddressRules, Failure> {
         rules.networks_allowed.push(network);
     }
     for text in &config.forward.nat64_prefixes {
-        let prefix = text.parse().map_err(|error| Failure::new(format!("forward.nat64_prefixes: {text:?}: {error}")))?;
+        let prefix =
+            text.parse().map_err(|error| Failure::new(format!("forward.nat64_prefixes: {text:?}: {error}")))?;
         rules.nat64_prefixes.push(prefix);
     }
     Ok(rules)

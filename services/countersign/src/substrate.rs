@@ -22,8 +22,9 @@ pub(crate) struct Substrate {
 
 /// Reads the configuration of a place, without opening anything.
 pub(crate) fn configure(place: &Place, overrides: &Overrides) -> Result<(Config, DataDir), Failure> {
-    let config = Config::load(place.config.as_deref(), &place.data, overrides)
-        .map_err(|error| Failure::new("the configuration cannot be used").because(error).try_this("countersign config show"))?;
+    let config = Config::load(place.config.as_deref(), &place.data, overrides).map_err(|error| {
+        Failure::new("the configuration cannot be used").because(error).try_this("countersign config show")
+    })?;
     let data = DataDir::open(&place.data).map_err(|error| {
         Failure::new(format!("the data directory {} cannot be made", place.data.display()))
             .because(error)
@@ -72,7 +73,10 @@ fn kafka(config: &Config, data: &DataDir) -> Result<Arc<dyn Log>, Failure> {
     kafka.replication_factor = config.log.replication_factor;
     kafka.options = config.log.client.clone();
     let log = KafkaLog::open(kafka).map_err(|fault| {
-        of_fault(fault).try_this(format!("is Kafka running at {}? `countersign doctor --profile cluster` looks", config.log.brokers))
+        of_fault(fault).try_this(format!(
+            "is Kafka running at {}? `countersign doctor --profile cluster` looks",
+            config.log.brokers
+        ))
     })?;
     Ok(Arc::new(log))
 }

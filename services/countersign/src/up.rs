@@ -20,21 +20,19 @@ use view::{View, ViewState};
 
 use crate::admin::{self, AdminState};
 use crate::cli::Serve;
-use crate::config::{Config, Profile};
+use crate::config::Config;
 use crate::data_dir::{DataDir, Run};
 use crate::failure::{Doing as _, Failure};
 use crate::roles::{self, Crew, Ended, Role, Shared};
 use crate::substrate::{Substrate, configure};
 use crate::telemetry;
 
-/// The read model's own schema, beside the ledger's in one PostgreSQL database.
-const VIEW_SCHEMA: &str = "view";
-
 /// Runs these roles in this process.
 pub(crate) fn run(serve: &Serve, roles: &[Role]) -> Result<ExitCode, Failure> {
     let (config, data) = configure(&serve.place, &serve.overrides())?;
     let metrics = telemetry::start(&config.telemetry)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().doing("the runtime cannot be started")?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().doing("the runtime cannot be started")?;
     let outcome = runtime.block_on(serve_roles(config, data, metrics, roles));
     // Blocking tasks of readers that wait for the log must not hold the exit.
     runtime.shutdown_timeout(std::time::Duration::from_secs(5));
@@ -121,6 +119,11 @@ impl Process {
         if has(Role::Ingest) {
             let ingest = self.start_ingest(&directory, documents).await?;
             api = api.merge(ingest::router(ingest.state.clone()));
+            let state = ingest.state.clone();
+            admin.check("ingest", move || {
+                let missing = state.missing();
+                if missing.is_empty() { Ok(()) } else { Err(missing.join(", ")) }
+            });
             crew.keep(ingest);
         }
         let shared = Shared::new(substrate, Arc::clone(&directory));
@@ -147,10 +150,7 @@ impl Process {
     /// The read model: filled on a thread of its own, asked over HTTP.
     async fn start_view(&self, crew: &mut Crew, directory: &Arc<Directory>) -> Result<(Router, View), Failure> {
         let (config, data) = (&self.substrate.config, &self.substrate.data);
-        let database = match config.profile {
-            Profile::Local => view::Database::Sqlite { file: data.view_db() },
-            Profile::Cluster => view::Database::Postgres { url: config.database.url.clone(), schema: VIEW_SCHEMA.to_owned() },
-        };
+        let database = admin::model::database(config, data);
         let view = View::open(database).await.doing("the read model cannot be opened")?;
         let (log, signing) = (Arc::clone(&self.substrate.log), data.signing());
         let opened = tokio::task::spawn_blocking(move || roles::bundle_key(log.as_ref(), &signing));

@@ -57,7 +57,8 @@ pub(crate) fn require_topics(log: &dyn Log) -> Result<(), Trouble> {
 }
 
 fn answer(report: &Report) -> Result<BooksAnswer, Trouble> {
-    let value = serde_json::to_value(report).map_err(|error| Trouble::new("the books cannot be written").because(&error))?;
+    let value =
+        serde_json::to_value(report).map_err(|error| Trouble::new("the books cannot be written").because(&error))?;
     Ok(BooksAnswer { closed: report.closed, table: report.to_string(), report: value })
 }
 

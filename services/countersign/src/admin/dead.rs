@@ -170,7 +170,11 @@ pub(crate) fn list(log: &dyn Log, request: &ListRequest) -> Result<Letters, Trou
     for step in steps {
         let answered = answered(log, step)?;
         each(log, &Topic::new(&step.dead_topic()), &mut |record| {
-            if letters.len() < LETTERS_MAX { letters.push(letter_of(step, &record, &answered)) } else { left_out += 1 }
+            if letters.len() < LETTERS_MAX {
+                letters.push(letter_of(step, &record, &answered))
+            } else {
+                left_out += 1
+            }
             Ok(())
         })?;
     }
@@ -182,9 +186,8 @@ pub(crate) fn show(log: &dyn Log, id: &LetterId) -> Result<Shown, Trouble> {
     let record = find(log, id)?;
     let letter = letter_of(id.step, &record, &answered(log, id.step)?);
     let value = original_value(log, &record)?.as_deref().map(legible);
-    let headers = own_headers(&record)
-        .map(|(name, value)| (name.clone(), String::from_utf8_lossy(value).into_owned()))
-        .collect();
+    let headers =
+        own_headers(&record).map(|(name, value)| (name.clone(), String::from_utf8_lossy(value).into_owned())).collect();
     Ok(Shown { letter, headers, value })
 }
 
@@ -219,9 +222,8 @@ pub(crate) fn replay(log: &dyn Log, request: &ReplayRequest) -> Result<Replayed,
 }
 
 fn find(log: &dyn Log, id: &LetterId) -> Result<Record, Trouble> {
-    one(log, &id.position())?.ok_or_else(|| {
-        Trouble::not_found(format!("there is no dead letter {id}")).try_this("countersign dead list")
-    })
+    one(log, &id.position())?
+        .ok_or_else(|| Trouble::not_found(format!("there is no dead letter {id}")).try_this("countersign dead list"))
 }
 
 /// Headers of the refused record, without those that the dead letter added.
@@ -346,7 +348,8 @@ impl Letters {
         }
         let mut rows = vec![print::row(["letter", "time", "tenant", "reason", "replayed as", "detail"])];
         for letter in &self.letters {
-            let (at, replayed) = (letter.at.as_deref().unwrap_or_default(), letter.replayed_as.as_deref().unwrap_or("-"));
+            let (at, replayed) =
+                (letter.at.as_deref().unwrap_or_default(), letter.replayed_as.as_deref().unwrap_or("-"));
             rows.push(print::row([&letter.letter, at, &letter.tenant, &letter.reason, replayed, &letter.detail]));
         }
         let mut text = print::table(&rows);
@@ -406,7 +409,8 @@ mod tests {
 
     fn put(log: &dyn Log, topic: &str, value: &[u8], headers: &[(&str, &[u8])]) -> Position {
         let topic = Topic::new(topic);
-        append(log, &Output { topic: &topic, partition: Some(2), key: Some(b"acme:t"), value: Some(value), headers }).unwrap()
+        append(log, &Output { topic: &topic, partition: Some(2), key: Some(b"acme:t"), value: Some(value), headers })
+            .unwrap()
     }
 
     /// A record of sign's input that sign refused; answers where its dead letter lies.
@@ -415,7 +419,8 @@ mod tests {
         let record = one(log, &source).unwrap().unwrap();
         let reject = Reject { reason: "malformed_record", detail: "it is damaged".into(), tenant: "acme".into() };
         let emit = DeadLetter { record: &record, reject: &reject }.emit_to(&Topic::new("sign.dead.v1"));
-        let headers: Vec<(&str, &[u8])> = emit.headers.iter().map(|(name, value)| (name.as_str(), value.as_ref())).collect();
+        let headers: Vec<(&str, &[u8])> =
+            emit.headers.iter().map(|(name, value)| (name.as_str(), value.as_ref())).collect();
         let output = Output {
             topic: &emit.topic,
             partition: emit.partition,
@@ -442,13 +447,17 @@ mod tests {
         let redo = one(&log, &reading::parse("sign.redo.v1:2:0").unwrap()).unwrap().unwrap();
         assert_eq!(redo.key.as_deref(), Some(&b"acme:t"[..]));
         assert_eq!(redo.value.as_deref(), Some(&b"\x00damaged"[..]));
-        let headers: Vec<(&str, &[u8])> = redo.headers.iter().map(|(name, value)| (name.as_str(), value.as_ref())).collect();
+        let headers: Vec<(&str, &[u8])> =
+            redo.headers.iter().map(|(name, value)| (name.as_str(), value.as_ref())).collect();
         assert_eq!(headers, [("traceparent", &b"00-1"[..]), (REDO_OF_HEADER, &b"sign.dead.v1:2:0"[..])]);
 
         assert!(replay(&log, &ReplayRequest::Letter("sign:2:0".into())).is_err(), "it went back already");
         let all = replay(&log, &ReplayRequest::Step("sign".into())).unwrap();
         assert_eq!((all.replayed.len(), all.before), (0, 1));
-        assert_eq!(list(&log, &ListRequest { step: Some("sign".into()) }).unwrap().letters[0].replayed_as.as_deref(), Some("sign.redo.v1:2:0"));
+        assert_eq!(
+            list(&log, &ListRequest { step: Some("sign".into()) }).unwrap().letters[0].replayed_as.as_deref(),
+            Some("sign.redo.v1:2:0")
+        );
         assert!(list(&log, &ListRequest { step: Some("meter".into()) }).unwrap().letters.is_empty());
     }
 

@@ -95,7 +95,10 @@ impl WhyAnswer {
             None => self.told_nothing(),
         };
         if self.behind() > 0 {
-            text.push_str(&format!("\nThe read model is {} records behind: what is newer is not shown.\n", self.behind()));
+            text.push_str(&format!(
+                "\nThe read model is {} records behind: what is newer is not shown.\n",
+                self.behind()
+            ));
         }
         text
     }
@@ -212,7 +215,13 @@ mod tests {
             "entries": [{"debit_account": "acme:main", "credit_account": "acme:p", "amount": {"currency": "USD", "minor": "1250"}}],
         });
         let told = WhyAnswer { exchange_id: "x".into(), found: Some(found), looked_at: Vec::new() }.told();
-        for part in ["exchange.sealed.v1  2          7", "hop 1 of chain x", "1 exchange, 3 units", "posting   1250 USD from acme:main to acme:p", "delivered to h after 2 attempts"] {
+        for part in [
+            "exchange.sealed.v1  2          7",
+            "hop 1 of chain x",
+            "1 exchange, 3 units",
+            "posting   1250 USD from acme:main to acme:p",
+            "delivered to h after 2 attempts",
+        ] {
             assert!(told.contains(part), "{part} is not in\n{told}");
         }
     }

@@ -49,7 +49,11 @@ pub(crate) fn run(args: &AuditArgs) -> Result<ExitCode, Failure> {
             books::cut_now(here.log.as_ref(), &books::CutRequest { deadline_s })?
         }
     };
-    if args.json { print::json(&answer.report)? } else { print::out(&answer.table)? }
+    if args.json {
+        print::json(&answer.report)?
+    } else {
+        print::out(&answer.table)?
+    }
     Ok(if answer.closed { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 

@@ -68,6 +68,7 @@ pub(crate) fn run(args: &DemoArgs) -> Result<ExitCode, Failure> {
 
     let tally = tally::Tally::count(&data)?;
     say(&format!("\nwhat became of {} documents, counted from the topics\n{}", documents.len(), tally.told(&answers)))?;
+    say(&format!("deliveries called again after a failure: {}\n", receiver.called_again()))?;
     say(&format!("\nthe books\n{}", books.table))?;
     say(&format!("\nbalances\n{}", tally.balances_told()))?;
     let mut faults = tally.faults(&books, &answers, &receiver);
@@ -76,9 +77,15 @@ pub(crate) fn run(args: &DemoArgs) -> Result<ExitCode, Failure> {
         None => faults.extend(tally.own_documents_faults(documents.len(), &answers)),
     }
     if faults.is_empty() {
-        say(&format!("\neverything holds: {} receipts verified offline, every balance accounted for\n", tally.receipts_verified))?;
+        say(&format!(
+            "\neverything holds: {} receipts verified offline, every balance accounted for\n",
+            tally.receipts_verified
+        ))?;
     } else {
-        say(&format!("\nnot everything holds:\n{}", faults.iter().map(|fault| format!("  - {fault}\n")).collect::<String>()))?;
+        say(&format!(
+            "\nnot everything holds:\n{}",
+            faults.iter().map(|fault| format!("  - {fault}\n")).collect::<String>()
+        ))?;
     }
     let code = if faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(1) };
     if args.exit {
@@ -100,7 +107,7 @@ fn stay(data: &Path, key: &str, exchange: Option<&str>) -> Result<(), Failure> {
         "\nthe pipeline is up at {url}, its documentation at {url}docs\n\
          key: {key}\n\n\
          try next:\n  \
-         curl -s {url}v1/exchanges -H 'Authorization: Bearer {key}' -H 'Idempotency-Key: mine-1' -d '{{\"payload\":{{\"hello\":\"world\"}}}}'\n  \
+         curl -s {url}v1/exchanges -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' -H 'Idempotency-Key: mine-1' -d '{{\"payload\":{{\"hello\":\"world\"}}}}'\n  \
          countersign why {exchange} --data {data}\n  \
          countersign audit --cut now --data {data}\n\n\
          Ctrl-C ends it.\n"
@@ -141,7 +148,8 @@ fn configure(data: &Path, receiver: &Receiver) -> Result<(), Failure> {
         ("tenants".to_owned(), tenants.into()),
         ("telemetry".to_owned(), telemetry.into()),
     ]);
-    std::fs::write(data.join("countersign.toml"), config.to_string()).doing("the demo's configuration cannot be written")
+    std::fs::write(data.join("countersign.toml"), config.to_string())
+        .doing("the demo's configuration cannot be written")
 }
 
 async fn make_key(data: &Path) -> Result<String, Failure> {
@@ -154,8 +162,15 @@ async fn make_key(data: &Path) -> Result<String, Failure> {
 }
 
 /// Sends in order, or several at a time where the order means nothing.
-fn send(http: &Url, key: &str, documents: &[Document], receiver: &Receiver, unordered: bool) -> Result<Answers, Failure> {
-    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} {per_sec} {eta}").doing("the progress bar has no form")?;
+fn send(
+    http: &Url,
+    key: &str,
+    documents: &[Document],
+    receiver: &Receiver,
+    unordered: bool,
+) -> Result<Answers, Failure> {
+    let style =
+        ProgressStyle::with_template("{bar:40} {pos}/{len} {per_sec} {eta}").doing("the progress bar has no form")?;
     let bar = ProgressBar::new(documents.len() as u64).with_style(style);
     let options = ClientOptions { timeout: Duration::from_secs(90), connections_max: 32 };
     let client = client(http, options)?;

@@ -92,7 +92,8 @@ fn look(place: &Place) -> Vec<Finding> {
     findings.extend(open_files());
     findings.push(certificates());
     findings.extend(config.forward.ca_file.as_deref().map(ca_file));
-    let running = if place.data.is_dir() { DataDir::open(&place.data).ok().and_then(|data| data.running()) } else { None };
+    let running =
+        if place.data.is_dir() { DataDir::open(&place.data).ok().and_then(|data| data.running()) } else { None };
     if let Some(run) = running {
         findings.push(process(&run));
         return findings;
@@ -123,7 +124,9 @@ fn directory(data: &Path) -> Finding {
     match written {
         Ok(()) if data.is_dir() => Finding::ok("data directory", format!("{} can be written", data.display())),
         Ok(()) => Finding::ok("data directory", format!("{} will be made at the first start", data.display())),
-        Err(error) => Finding::missing("data directory", format!("{} cannot be written: {error}", here.display()), advice),
+        Err(error) => {
+            Finding::missing("data directory", format!("{} cannot be written: {error}", here.display()), advice)
+        }
     }
 }
 
@@ -135,7 +138,11 @@ fn disk(data: &Path) -> Option<Finding> {
     Some(if free_mib >= FREE_MIB_MIN {
         Finding::ok("disk", detail)
     } else {
-        Finding::missing("disk", detail, "make room: a full disk answers 503 to every request; the log needs about 1 GiB per million exchanges")
+        Finding::missing(
+            "disk",
+            detail,
+            "make room: a full disk answers 503 to every request; the log needs about 1 GiB per million exchanges",
+        )
     })
 }
 
@@ -179,7 +186,9 @@ fn ca_file(path: &Path) -> Finding {
         Ok(text) if text.contains("-----BEGIN CERTIFICATE-----") => {
             Finding::ok("forward.ca_file", path.display().to_string())
         }
-        Ok(_) => Finding::missing("forward.ca_file", format!("{} holds no certificate", path.display()), "it must be PEM"),
+        Ok(_) => {
+            Finding::missing("forward.ca_file", format!("{} holds no certificate", path.display()), "it must be PEM")
+        }
         Err(error) => Finding::missing(
             "forward.ca_file",
             format!("{} cannot be read: {error}", path.display()),
@@ -190,7 +199,9 @@ fn ca_file(path: &Path) -> Finding {
 
 fn process(run: &Run) -> Finding {
     match TcpStream::connect_timeout(&run.admin, CONNECT_TIMEOUT) {
-        Ok(_) => Finding::ok("process", format!("{} runs here; GET http://{}/readyz says what it lacks", run.pid, run.admin)),
+        Ok(_) => {
+            Finding::ok("process", format!("{} runs here; GET http://{}/readyz says what it lacks", run.pid, run.admin))
+        }
         Err(error) => Finding::missing(
             "process",
             format!("{} runs here, but its admin address {} does not answer: {error}", run.pid, run.admin),
@@ -254,7 +265,9 @@ fn postgres(url: &str) -> Finding {
         return Finding::missing(what, "database.url names no host", "database.url = \"postgres://user@host/name\"");
     };
     match reach(&host, port) {
-        Ok(address) => Finding::ok(what, format!("{host} answers at {address}; whether the login is right shows at the start")),
+        Ok(address) => {
+            Finding::ok(what, format!("{host} answers at {address}; whether the login is right shows at the start"))
+        }
         Err(error) => Finding::missing(what, format!("{host}:{port} does not answer: {error}"), advice),
     }
 }
@@ -312,7 +325,9 @@ fn kafka_topics(place: &Place, config: Config) -> Finding {
         Ok(answer) if answer.topics.iter().all(|line| line.state == topics::State::Missing) => {
             Finding::ok(what, "none yet: the first start makes them")
         }
-        Ok(_) => Finding::missing(what, "some are missing or differ", "countersign topics check; countersign topics apply"),
+        Ok(_) => {
+            Finding::missing(what, "some are missing or differ", "countersign topics check; countersign topics apply")
+        }
         Err(trouble) => Finding::missing(what, trouble.error, "countersign topics check"),
     }
 }
@@ -326,7 +341,8 @@ mod tests {
         let df = "Filesystem 1024-blocks Used Available Capacity Mounted on\n/dev/sda1 100 50 2097152 50% /\n";
         assert_eq!(free_mib(df), Some(2_048));
         assert_eq!(free_mib(""), None);
-        let limits = "Limit Soft Hard Units\nMax open files            1024                 524288               files\n";
+        let limits =
+            "Limit Soft Hard Units\nMax open files            1024                 524288               files\n";
         assert_eq!(soft_limit_of_files(limits), Some(1_024));
         assert_eq!(soft_limit_of_files("Max open files  unlimited unlimited files"), Some(u64::MAX));
         assert_eq!(host_of("postgres://me:secret@db.example/x", 5_432), Some(("db.example".into(), 5_432)));

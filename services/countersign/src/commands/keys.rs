@@ -110,7 +110,13 @@ fn list(tenant: Option<&TenantId>, as_json: bool, place: &Place) -> Result<(), F
     for row in &rows {
         let id = row.id.get(..ID_SHOWN).unwrap_or(&row.id);
         let revoked = row.revoked_ms.map_or_else(|| "-".to_owned(), print::time);
-        table.push(print::row([id, row.tenant.as_str(), &print::time(row.created_ms), &revoked, &row.scopes.to_string()]));
+        table.push(print::row([
+            id,
+            row.tenant.as_str(),
+            &print::time(row.created_ms),
+            &revoked,
+            &row.scopes.to_string(),
+        ]));
     }
     print::out(&print::table(&table))
 }
@@ -129,7 +135,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let place = place(dir.path());
         let tenant = TenantId::parse("acme").unwrap();
-        let key: ApiKey = with_store(&place, async |store| store.create_api_key(&tenant, &Scopes::standard()).await).unwrap();
+        let key: ApiKey =
+            with_store(&place, async |store| store.create_api_key(&tenant, &Scopes::standard()).await).unwrap();
         let rows = with_store(&place, async |store| store.api_keys(None).await).unwrap();
         assert_eq!((rows.len(), rows[0].id.clone()), (1, key.digest().to_string()));
         let revoke = KeysCommand::Revoke { id: rows[0].id[..12].to_owned(), place: place.clone() };

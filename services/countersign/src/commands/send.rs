@@ -143,7 +143,12 @@ pub(crate) fn run(args: &SendArgs) -> Result<ExitCode, Failure> {
         greet(&target).await?;
         run_documents(&target, source, |answer, so_far| {
             bar.set_position(so_far.bytes_read);
-            bar.set_message(format!("{} sent, {:.0}/s, {} undecided", so_far.documents, so_far.rate(), so_far.undecided));
+            bar.set_message(format!(
+                "{} sent, {:.0}/s, {} undecided",
+                so_far.documents,
+                so_far.rate(),
+                so_far.undecided
+            ));
             if !answer.is_decided() {
                 bar.suspend(|| eprintln!("{}: {}", answer.name, answer.told()));
             }
@@ -151,7 +156,11 @@ pub(crate) fn run(args: &SendArgs) -> Result<ExitCode, Failure> {
         .await
     })??;
     bar.finish_and_clear();
-    if args.json { print::json(&summary)? } else { print::out(&summary.told())? }
+    if args.json {
+        print::json(&summary)?
+    } else {
+        print::out(&summary.told())?
+    }
     Ok(if summary.undecided + summary.not_sent == 0 { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
@@ -251,8 +260,9 @@ enum Tried {
 impl Sender {
     fn new(target: &Target) -> Result<Self, Failure> {
         let options = ClientOptions { timeout: REQUEST_TIMEOUT, connections_max: target.concurrency };
-        let mut authorization = HeaderValue::from_str(&format!("Bearer {}", target.api_key))
-            .map_err(|_| Failure::new("the API key has characters that no key has").try_this("countersign keys create --tenant T"))?;
+        let mut authorization = HeaderValue::from_str(&format!("Bearer {}", target.api_key)).map_err(|_| {
+            Failure::new("the API key has characters that no key has").try_this("countersign keys create --tenant T")
+        })?;
         authorization.set_sensitive(true);
         Ok(Self {
             client: client(&target.url, options)?,
@@ -321,7 +331,8 @@ fn read(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Tried {
         StatusCode::ACCEPTED => "accepted".to_owned(),
         _ => problem_code(body).unwrap_or_else(|| "no_problem_document".to_owned()),
     };
-    let asks_again = status == StatusCode::ACCEPTED || status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error();
+    let asks_again =
+        status == StatusCode::ACCEPTED || status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error();
     if asks_again {
         return Tried::Unknown { status: status.as_u16(), code, wait: retry_after(headers) };
     }
@@ -367,7 +378,9 @@ mod tests {
             return (StatusCode::BAD_REQUEST, "{\"code\":\"malformed_json\"}").into_response();
         }
         match seen.tries.fetch_add(1, Ordering::Relaxed) {
-            0 => (StatusCode::SERVICE_UNAVAILABLE, [("retry-after", "0")], "{\"code\":\"unavailable\"}").into_response(),
+            0 => {
+                (StatusCode::SERVICE_UNAVAILABLE, [("retry-after", "0")], "{\"code\":\"unavailable\"}").into_response()
+            }
             1 => (StatusCode::ACCEPTED, "{}").into_response(),
             2 => (StatusCode::CREATED, [("idempotent-replayed", "true")], "{}").into_response(),
             _ => (StatusCode::CREATED, "{}").into_response(),
@@ -406,10 +419,15 @@ mod tests {
         .unwrap();
         codes.sort();
         let expected = [("orders-1", 201, 3, true), ("orders-2", 201, 1, false), ("orders-3", 400, 1, false)];
-        assert_eq!(codes, expected.map(|(key, status, attempts, replayed)| (key.to_owned(), status, attempts, replayed)));
+        assert_eq!(
+            codes,
+            expected.map(|(key, status, attempts, replayed)| (key.to_owned(), status, attempts, replayed))
+        );
         assert_eq!((summary.documents, summary.undecided), (3, 0));
         let bodies = seen.bodies.lock().unwrap();
-        assert!(bodies.iter().filter(|(key, _)| key == "orders-1").all(|(_, body)| body == "{\"payload\":{\"a\":1.0}}"));
+        assert!(
+            bodies.iter().filter(|(key, _)| key == "orders-1").all(|(_, body)| body == "{\"payload\":{\"a\":1.0}}")
+        );
         assert!(bodies.iter().any(|(key, body)| key == "orders-3" && body == "{\"payload\":{\"a}"));
     }
 
@@ -422,7 +440,8 @@ mod tests {
         let nobody = Url::parse(&format!("http://{}", closed.local_addr().unwrap())).unwrap();
         drop(closed);
         let target = Target { give_up_after: Duration::from_millis(200), ..target(nobody, "csk_test") };
-        let summary = run_documents(&target, lines("{}\n"), |answer, _| assert_eq!(answer.code, "no_connection")).await.unwrap();
+        let summary =
+            run_documents(&target, lines("{}\n"), |answer, _| assert_eq!(answer.code, "no_connection")).await.unwrap();
         assert_eq!(summary.undecided, 1);
     }
 }

@@ -110,7 +110,9 @@ async fn known(store: &Store, tenant: &TenantId) -> Result<TenantSettings, Failu
 fn set(args: &SetArgs) -> Result<TenantSettings, Failure> {
     let named = args.allow.iter().chain(&args.allow_add);
     Allowlist::parse(named).map_err(|bad| {
-        Failure::new("the allowlist was not changed").because(bad).try_this("an entry is `host` or `host:port`, without https://")
+        Failure::new("the allowlist was not changed")
+            .because(bad)
+            .try_this("an entry is `host` or `host:port`, without https://")
     })?;
     with_store(&args.place, async |store| {
         store.ensure_tenant(&args.tenant).await?;
@@ -177,7 +179,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let after = |words: &[&str]| set(&parse(dir.path(), words).unwrap()).map(|settings| settings.forward_allowlist);
         assert_eq!(after(&["--allow", "b.example", "a.example:8443"]).unwrap(), ["a.example:8443", "b.example"]);
-        assert_eq!(after(&["--allow-add", "c.example", "--allow-remove", "b.example"]).unwrap(), ["a.example:8443", "c.example"]);
+        assert_eq!(
+            after(&["--allow-add", "c.example", "--allow-remove", "b.example"]).unwrap(),
+            ["a.example:8443", "c.example"]
+        );
         assert!(after(&["--allow-remove", "b.example"]).is_err());
         assert!(after(&["--allow", "https://a.example/"]).is_err());
         assert!(after(&["--allow-none"]).unwrap().is_empty());

@@ -32,6 +32,10 @@ pub(crate) fn run(command: &TopicsCommand) -> Result<ExitCode, Failure> {
         (Reach::Here(here), TopicsCommand::Apply(_)) => topics::apply(here.log.as_ref(), &here.config)?,
         (Reach::Here(here), TopicsCommand::Check(_)) => topics::check(here.log.as_ref(), &here.config)?,
     };
-    if args.json { print::json(&answer)? } else { print::out(&answer.told())? }
+    if args.json {
+        print::json(&answer)?
+    } else {
+        print::out(&answer.told())?
+    }
     Ok(if answer.holds() { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }

@@ -45,7 +45,10 @@ pub(crate) fn run(args: &ViewArgs) -> Result<ExitCode, Failure> {
     if *json {
         print::json(&rebuilt)?;
     } else {
-        print::out(&format!("the read model is filled anew from {} records in {} ms\n", rebuilt.records, rebuilt.took_ms))?;
+        print::out(&format!(
+            "the read model is filled anew from {} records in {} ms\n",
+            rebuilt.records, rebuilt.took_ms
+        ))?;
     }
     Ok(ExitCode::SUCCESS)
 }

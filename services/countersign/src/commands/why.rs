@@ -40,7 +40,11 @@ pub(crate) fn run(args: &WhyArgs) -> Result<ExitCode, Failure> {
         Reach::Beside(admin) => admin.get(&format!("why/{}", args.exchange_id), &[])?,
         Reach::Here(here) => block_on(ask(&here, &args.exchange_id))??,
     };
-    if args.json { print::json(&answer)? } else { print::out(&answer.told())? }
+    if args.json {
+        print::json(&answer)?
+    } else {
+        print::out(&answer.told())?
+    }
     Ok(if answer.found.is_some() { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 

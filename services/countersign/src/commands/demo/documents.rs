@@ -101,7 +101,8 @@ pub(crate) async fn send_all(
     for document in documents {
         let place = Arc::clone(&places).acquire_owned().await.doing("the sender was closed")?;
         let body = document.body.replace(RECEIVER, &receiver_port.to_string());
-        let (client, url, key, own, bar) = (client.clone(), url.clone(), key.to_owned(), document.key.clone(), bar.clone());
+        let (client, url, key, own, bar) =
+            (client.clone(), url.clone(), key.to_owned(), document.key.clone(), bar.clone());
         sending.spawn(async move {
             let answer = send(&client, &url, &key, &own, body).await;
             bar.inc(1);
@@ -130,7 +131,8 @@ async fn send(client: &Client, url: &Url, key: &str, own: &str, body: String) ->
             Ok(response) => {
                 let status = response.status();
                 let replayed = response.headers().contains_key("idempotent-replayed");
-                let decided = status == StatusCode::CREATED || (status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS);
+                let decided = status == StatusCode::CREATED
+                    || (status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS);
                 if decided && let Some(answer) = told(status, replayed, response.text().await.ok()?) {
                     return Some(answer);
                 }

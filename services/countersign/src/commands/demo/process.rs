@@ -31,7 +31,11 @@ impl Pipeline {
         let stdout = child.stdout.take().ok_or_else(|| Failure::new("the pipeline has no stdout"))?;
         let mut line = String::new();
         BufReader::new(stdout).read_line(&mut line).doing("the pipeline cannot be read")?;
-        let run = if line.starts_with("ready ") { DataDir::open(data).doing("the data directory is gone")?.running() } else { None };
+        let run = if line.starts_with("ready ") {
+            DataDir::open(data).doing("the data directory is gone")?.running()
+        } else {
+            None
+        };
         match run {
             Some(Run { http: Some(http), admin, .. }) => {
                 let http = Url::parse(&format!("http://{http}/")).doing("the pipeline's address is not a URL")?;

@@ -38,7 +38,8 @@ pub(crate) struct Receiver {
 impl Receiver {
     pub(crate) fn start(data: &Path) -> Result<Self, Failure> {
         drop(rustls::crypto::ring::default_provider().install_default());
-        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).doing("the receiver's certificate cannot be made")?;
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()])
+            .doing("the receiver's certificate cannot be made")?;
         let ca_file = data.join("receiver-ca.pem");
         std::fs::write(&ca_file, made.cert.pem()).doing("the receiver's certificate cannot be written")?;
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
@@ -46,7 +47,11 @@ impl Receiver {
             .with_no_client_auth()
             .with_single_cert(vec![made.cert.der().clone()], key)
             .doing("the receiver's certificate cannot be used")?;
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().doing("the receiver has no runtime")?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .doing("the receiver has no runtime")?;
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).doing("the receiver has no port")?;
         let port = listener.local_addr().doing("the receiver's port is not known")?.port();
         let seen = Seen::default();

@@ -54,7 +54,8 @@ impl Tally {
         let data = DataDir::open(data).doing("the data directory is gone")?;
         let log = EmbeddedLog::open(&data.log()).map_err(of_fault)?;
         let mut tally = Self::default();
-        let counted = [SIGNING_KEY, ADMITTED, REJECTED, SEALED, DELIVERED, USAGE_RECORDED, SETTLEMENT_POSTED, SETTLEMENT_PARKED];
+        let counted =
+            [SIGNING_KEY, ADMITTED, REJECTED, SEALED, DELIVERED, USAGE_RECORDED, SETTLEMENT_POSTED, SETTLEMENT_PARKED];
         for name in counted {
             read_all(&log, name, |record| tally.take(record))?;
         }
@@ -183,11 +184,23 @@ impl Tally {
         hold(books.closed, "the books do not close".to_owned());
         hold(answers.undecided == 0, format!("{} documents were never decided", answers.undecided));
         hold(self.twice == 0, format!("{} exchanges were sealed twice", self.twice));
-        hold(answers.of("sealed") == self.sealed, format!("{} were answered 201, {} are sealed", answers.of("sealed"), self.sealed));
-        hold(self.receipts_verified == self.sealed, format!("{} of {} receipts verify", self.receipts_verified, self.sealed));
-        hold(usize::try_from(self.vex) == Ok(self.sealed), format!("{} are metered, {} are sealed", self.vex, self.sealed));
+        hold(
+            answers.of("sealed") == self.sealed,
+            format!("{} were answered 201, {} are sealed", answers.of("sealed"), self.sealed),
+        );
+        hold(
+            self.receipts_verified == self.sealed,
+            format!("{} of {} receipts verify", self.receipts_verified, self.sealed),
+        );
+        hold(
+            usize::try_from(self.vex) == Ok(self.sealed),
+            format!("{} are metered, {} are sealed", self.vex, self.sealed),
+        );
         hold(self.dead.is_empty(), format!("there are dead letters: {:?}", self.dead));
-        hold(receiver.taken() == self.delivered, format!("the receiver took {}, {} are recorded", receiver.taken(), self.delivered));
+        hold(
+            receiver.taken() == self.delivered,
+            format!("the receiver took {}, {} are recorded", receiver.taken(), self.delivered),
+        );
         for (currency, accounts) in &self.balances {
             let sum: i128 = accounts.values().sum();
             hold(sum == 0, format!("the balances in {currency} sum to {sum}"));
@@ -209,7 +222,11 @@ impl Tally {
     }
 }
 
-fn read_all(log: &EmbeddedLog, name: &str, mut take: impl FnMut(&Record) -> Result<(), WireError>) -> Result<(), Failure> {
+fn read_all(
+    log: &EmbeddedLog,
+    name: &str,
+    mut take: impl FnMut(&Record) -> Result<(), WireError>,
+) -> Result<(), Failure> {
     let topic = Topic::new(name);
     let ends = log.ends(&topic).map_err(of_fault)?;
     let mut tail = log.tail(&log.starts(&topic).map_err(of_fault)?).map_err(of_fault)?;

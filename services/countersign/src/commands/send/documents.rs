@@ -32,7 +32,11 @@ pub(crate) struct Document {
 pub(crate) enum Line {
     Document(Document),
     /// It has no key, or it would become another request than it says.
-    Unsendable { name: String, why: String, bytes_read: u64 },
+    Unsendable {
+        name: String,
+        why: String,
+        bytes_read: u64,
+    },
 }
 
 impl Line {
@@ -143,7 +147,9 @@ impl Source {
         let bytes_read = text.len() as u64;
         match &self.form {
             Form::Payloads { prefix, trace } => match payload(text, trace.as_ref()) {
-                Ok(body) => Line::Document(Document { name, idempotency_key: format!("{prefix}{key_end}"), body, bytes_read }),
+                Ok(body) => {
+                    Line::Document(Document { name, idempotency_key: format!("{prefix}{key_end}"), body, bytes_read })
+                }
                 Err(why) => Line::Unsendable { name, why, bytes_read },
             },
             Form::Exchanges => match exchange(text) {
@@ -204,8 +210,11 @@ impl Lines {
             if text.last() == Some(&b'\n') {
                 text.pop();
             } else if text.len() as u64 == LINE_BYTES_MAX {
-                return Err(Failure::new(format!("{}:{} is longer than {LINE_BYTES_MAX} bytes", self.name, self.number))
-                    .try_this("is it JSON lines? a file with one document must be named *.json"));
+                return Err(Failure::new(format!(
+                    "{}:{} is longer than {LINE_BYTES_MAX} bytes",
+                    self.name, self.number
+                ))
+                .try_this("is it JSON lines? a file with one document must be named *.json"));
             }
             if !text.trim_ascii().is_empty() {
                 let name = format!("{}:{}", self.name, self.number);
@@ -327,7 +336,10 @@ mod tests {
         std::fs::write(docs.join("a.json"), "{\n \"a\": 1\n}\n").unwrap();
         std::fs::write(docs.join("sub/c.json"), "{}").unwrap();
         std::fs::write(docs.join("read.me"), "no").unwrap();
-        assert_eq!(keys(&payloads(dir.path(), "docs")), ["docs-a.json", "docs-b.jsonl-1", "docs-b.jsonl-2", "docs-sub/c.json"]);
+        assert_eq!(
+            keys(&payloads(dir.path(), "docs")),
+            ["docs-a.json", "docs-b.jsonl-1", "docs-b.jsonl-2", "docs-sub/c.json"]
+        );
         assert_eq!(keys(&payloads(dir.path(), "docs/a.json")), ["a-1"]);
     }
 
@@ -347,7 +359,10 @@ mod tests {
         let some = |key: &str, body: &str| Some((key.to_owned(), body.to_owned()));
         assert_eq!(of(r#"{"idempotency_key":"k","exchange":{"payload": 1.0}}"#), some("k", r#"{"payload": 1.0}"#));
         assert_eq!(of(r#"{"exchange":{},"idempotency_key":"k"}"#), some("k", "{}"));
-        assert_eq!(of(r#" {"idempotency_key" : "k\n" , "exchange": {"payload": 1,} } "#), some("k\n", r#" {"payload": 1,} "#));
+        assert_eq!(
+            of(r#" {"idempotency_key" : "k\n" , "exchange": {"payload": 1,} } "#),
+            some("k\n", r#" {"payload": 1,} "#)
+        );
         for nothing in ["{}", r#"{"exchange":{}}"#, r#"{"idempotency_key":1,"exchange":{}}"#, "not json", ""] {
             assert_eq!(of(nothing), None, "{nothing}");
         }
