@@ -21,6 +21,8 @@ mod conformance;
 mod copier;
 #[path = "kafka/measured.rs"]
 mod measured;
+#[path = "kafka/progress.rs"]
+mod progress;
 #[path = "kafka/restart.rs"]
 mod restart;
 #[path = "kafka/restore.rs"]

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use rdkafka::consumer::Consumer;
 
-use super::clients::{committed_offsets, places};
+use super::clients::{committed_offsets, places, wait_let_go};
 use super::fault::{During, fault, misconfigured};
 use super::membership::{Event, equal_partitions, is_still_ours, whole_partitions};
 use super::restore::Restorer;
@@ -64,7 +64,7 @@ impl KafkaSession {
     pub(super) fn enter(&mut self, partitions: &[u32]) -> Result<(), Fault> {
         self.staged.clear();
         self.check_partitions()?;
-        let committed = self.committed(partitions)?;
+        let committed = self.ask_committed(partitions)?;
         let committed_ref = &committed;
         let by_topic = |partition: u32| {
             let of = self.member.inputs.iter().enumerate();
@@ -91,12 +91,13 @@ impl KafkaSession {
             })?;
         }
         self.local = local;
+        self.committed.clone_from(&committed);
         self.read_from(committed)?;
         self.seat = Seat::Held;
         Ok(())
     }
 
-    fn committed(&self, partitions: &[u32]) -> Result<BTreeMap<(u32, usize), u64>, Fault> {
+    fn ask_committed(&self, partitions: &[u32]) -> Result<BTreeMap<(u32, usize), u64>, Fault> {
         let mut committed = BTreeMap::new();
         for (index, topic) in self.member.inputs.iter().enumerate() {
             let _watch = self.clients.watchdog.watch("committed_offsets", self.clients.hang());
@@ -131,14 +132,15 @@ impl KafkaSession {
         let list = places(named)?;
         let _watch = self.clients.watchdog.watch("assign", self.clients.hang());
         self.consumer.assign(&list).map_err(|error| fault(During::Read, error))?;
+        wait_let_go(&self.consumer, self.clients.config.timings.call)?;
         self.next = next;
-        self.has_read.clear();
+        self.idle_since = Instant::now();
         Ok(())
     }
 
     pub(super) fn leave(&mut self) -> Result<(), Fault> {
         self.next.clear();
-        self.has_read.clear();
+        self.committed.clear();
         self.local.clear();
         self.staged.clear();
         self.seat = Seat::Waiting;

@@ -275,6 +275,22 @@ pub(super) fn committed_offsets<C: ConsumerContext>(
     Ok(known)
 }
 
+/// Until a consumer that was assigned anew has let go of where it was before: it stops the old fetchers in the
+/// background, and meanwhile would tell their places as those of the new ones. Nothing may be polled in between.
+pub(super) fn wait_let_go<C: ConsumerContext>(consumer: &BaseConsumer<C>, patience: Duration) -> Result<(), Fault> {
+    let deadline = Instant::now() + patience;
+    loop {
+        let reached = consumer.position().map_err(|error| fault(During::Read, error))?;
+        if reached.elements().iter().all(|element| !matches!(element.offset(), Offset::Offset(_))) {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            return Err(Fault::Retry(Cause::new("unavailable", "a consumer did not leave its old place")));
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
 pub(super) fn create<C, T>(config: &ClientConfig, context: C) -> Result<T, Fault>
 where
     C: ClientContext,

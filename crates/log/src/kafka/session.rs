@@ -19,6 +19,9 @@ use super::tail::{POLL_BYTES_MAX, POLL_RECORDS_MAX};
 use super::transaction::{Outgoing, Transactions};
 use crate::{Batch, Cause, Committed, Fault, Member, Output, Polled, Position, Session};
 
+/// A session that has had nothing to do for so long is idle.
+const IDLE: Duration = Duration::from_millis(300);
+
 pub(super) struct KafkaSession {
     pub(super) clients: Arc<Clients>,
     pub(super) stores: Arc<Stores>,
@@ -30,8 +33,10 @@ pub(super) struct KafkaSession {
     pub(super) seat: Seat,
     /// Next offset to read, by partition and index of the input.
     pub(super) next: BTreeMap<(u32, usize), u64>,
-    /// Places from which a record has been handed out since they were assigned.
-    pub(super) has_read: BTreeSet<(u32, usize)>,
+    /// Next offset that is committed, likewise.
+    pub(super) committed: BTreeMap<(u32, usize), u64>,
+    /// When there last was anything to do.
+    pub(super) idle_since: Instant,
     pub(super) local: BTreeMap<u32, Local>,
     pub(super) staged: BTreeMap<u32, Staged>,
     /// A failure has voided the transaction: `recover` first.
@@ -56,7 +61,8 @@ impl KafkaSession {
             consumer,
             seat: Seat::Waiting,
             next: BTreeMap::new(),
-            has_read: BTreeSet::new(),
+            committed: BTreeMap::new(),
+            idle_since: Instant::now(),
             local: BTreeMap::new(),
             staged: BTreeMap::new(),
             is_void: false,
@@ -113,7 +119,6 @@ impl KafkaSession {
                     // What is not ours, or was fetched before we went elsewhere.
                     let Some(next) = self.next.get_mut(&place).filter(|next| offset >= **next) else { continue };
                     *next = offset + 1;
-                    self.has_read.insert(place);
                     bytes += message.key_len() + message.payload_len();
                     into.records.push(record(topic, &message));
                 }
@@ -132,7 +137,7 @@ impl KafkaSession {
 
     /// The offsets to commit: past markers and aborted records that follow the last record handed out, so that a group
     /// that has read everything is seen to have.
-    fn offsets(&self, next: &[Position]) -> Result<TopicPartitionList, Fault> {
+    fn offsets(&mut self, next: &[Position]) -> Result<TopicPartitionList, Fault> {
         let reached = self.consumer.position().map_err(|error| fault(During::Transaction, error))?;
         let mut offsets = TopicPartitionList::with_capacity(next.len());
         for at in next {
@@ -142,10 +147,12 @@ impl KafkaSession {
             };
             self.refuse_if_not_ours(at.partition)?;
             let place = (at.partition, index);
-            let is_all = self.has_read.contains(&place) && self.next.get(&place) == Some(&at.offset);
             let seen = reached.find_partition(at.topic.as_str(), raw_partition(at.partition));
-            let offset = match seen.map(|seen| seen.offset()) {
-                Some(Offset::Offset(seen)) if is_all => known_offset(seen).max(at.offset),
+            let offset = match (seen.map(|seen| seen.offset()), self.next.get_mut(&place)) {
+                (Some(Offset::Offset(seen)), Some(next)) if *next == at.offset => {
+                    *next = known_offset(seen).max(at.offset);
+                    *next
+                }
                 _ => at.offset,
             };
             let offset = Offset::Offset(raw_offset(offset));
@@ -160,6 +167,30 @@ impl KafkaSession {
             }
         }
         Ok(offsets)
+    }
+
+    /// Behind the last record there may be markers and aborted records that no commit of a batch has passed. A group
+    /// with nothing to do passes them, so that whoever compares its progress with the ends sees that it is done.
+    fn pass_unseen(&mut self) -> Result<(), Fault> {
+        let is_busy = self.transactions.is_open() || self.staged.values().any(|staged| !staged.is_empty());
+        if is_busy || self.idle_since.elapsed() < IDLE {
+            return Ok(());
+        }
+        self.idle_since = Instant::now();
+        let reached = self.consumer.position().map_err(|error| fault(During::Read, error))?;
+        let is_behind = |at: &Position| {
+            let seen = reached.find_partition(at.topic.as_str(), raw_partition(at.partition)).map(|seen| seen.offset());
+            let index = self.member.inputs.iter().position(|topic| *topic == at.topic);
+            let committed = index.and_then(|index| self.committed.get(&(at.partition, index)));
+            committed == Some(&at.offset)
+                && matches!(seen, Some(Offset::Offset(seen)) if known_offset(seen) > at.offset)
+        };
+        let behind = self.positions().into_iter().filter(is_behind).collect::<Vec<_>>();
+        if behind.is_empty() {
+            return Ok(());
+        }
+        let passed = self.commit_staged(&behind).map(drop);
+        self.voiding(passed)
     }
 
     fn commit_staged(&mut self, next: &[Position]) -> Result<Committed, Fault> {
@@ -191,6 +222,12 @@ impl KafkaSession {
             other => Fault::Unknown(other.into_cause()),
         })?;
         self.staged.clear();
+        self.idle_since = Instant::now();
+        for at in offsets.elements() {
+            let index = self.member.inputs.iter().position(|topic| topic.as_str() == at.topic());
+            let (Some(index), Offset::Offset(offset)) = (index, at.offset()) else { continue };
+            self.committed.insert((known_partition(at.partition()), index), known_offset(offset));
+        }
         let is_output = |end: &Position| self.member.state.as_ref() != Some(&end.topic);
         Ok(Committed { ends: ends.into_iter().filter(is_output).collect() })
     }
@@ -232,6 +269,11 @@ impl Session for KafkaSession {
             self.check_partitions_now_and_then()?;
             let drained = self.fill(deadline, into)?;
             let is_called = !self.consumer.context().is_empty();
+            if into.records.len() > before {
+                self.idle_since = Instant::now();
+            } else if !is_called {
+                self.pass_unseen()?;
+            }
             if into.records.len() > before || (!is_called && Instant::now() >= deadline) {
                 return Ok(Polled::Records { drained: drained && !is_called });
             }

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use rdkafka::consumer::Consumer;
 use rdkafka::{Message, Offset};
 
-use super::clients::{Clients, Reader, known_offset, known_partition, places};
+use super::clients::{Clients, Reader, known_offset, known_partition, places, wait_let_go};
 use super::fault::{During, fault, is_passing, misconfigured};
 use super::record::record;
-use crate::{Batch, Cause, Fault, Position, Tail, Topic};
+use crate::{Batch, Fault, Position, Tail, Topic};
 
 /// Bounds of one poll.
 pub(super) const POLL_RECORDS_MAX: usize = 1_000;
@@ -53,23 +53,7 @@ impl KafkaTail {
         let list = places(self.next.iter().map(|((topic, partition), offset)| (topic.as_str(), *partition, *offset)))?;
         let _watch = self.clients.watchdog.watch("assign", self.clients.hang());
         self.reader.assign(&list).map_err(|error| fault(During::Read, error))?;
-        self.wait_forgotten()
-    }
-
-    /// Until librdkafka has let go of where it was before: it stops the old fetchers in the background, and meanwhile
-    /// would tell their places as those of the new ones.
-    fn wait_forgotten(&self) -> Result<(), Fault> {
-        let deadline = Instant::now() + self.clients.config.timings.call;
-        loop {
-            let reached = self.reader.position().map_err(|error| fault(During::Read, error))?;
-            if reached.elements().iter().all(|element| !matches!(element.offset(), Offset::Offset(_))) {
-                return Ok(());
-            }
-            if Instant::now() >= deadline {
-                return Err(Fault::Retry(Cause::new("unavailable", "the reader did not leave its old place")));
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        wait_let_go(&self.reader, self.clients.config.timings.call)
     }
 
     /// Within a running reader; false where it is not running yet.
