@@ -28,7 +28,12 @@ pub fn trace_key(tenant: &str, trace_id: &str) -> String {
 }
 
 /// The headers of a record on a public topic, the exchange's own `traceparent` among them.
-pub fn public_headers(topic: &str, tenant: &str, exchange_id: &str, traceparent: Option<&[u8]>) -> Vec<(String, Bytes)> {
+pub fn public_headers(
+    topic: &str,
+    tenant: &str,
+    exchange_id: &str,
+    traceparent: Option<&[u8]>,
+) -> Vec<(String, Bytes)> {
     let mut headers = vec![
         (CE_ID.to_owned(), Bytes::from(exchange_id.to_owned())),
         (CE_TYPE.to_owned(), Bytes::from(topic.to_owned())),

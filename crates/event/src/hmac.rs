@@ -43,10 +43,16 @@ mod tests {
     fn a_signature_holds_for_its_own_record_only() {
         let header = sign("s", "t", b"key", b"value").unwrap();
         assert!(verify("s", "t", b"key", b"value", &header));
-        for (secret, topic, key, value) in
-            [("x", "t", "key", "value"), ("s", "u", "key", "value"), ("s", "t", "keyv", "alue"), ("s", "t", "key", "values")]
-        {
-            assert!(!verify(secret, topic, key.as_bytes(), value.as_bytes(), &header), "{secret} {topic} {key} {value}");
+        for (secret, topic, key, value) in [
+            ("x", "t", "key", "value"),
+            ("s", "u", "key", "value"),
+            ("s", "t", "keyv", "alue"),
+            ("s", "t", "key", "values"),
+        ] {
+            assert!(
+                !verify(secret, topic, key.as_bytes(), value.as_bytes(), &header),
+                "{secret} {topic} {key} {value}"
+            );
         }
         for header in ["", "v1,", "v1,!", "v2,AAAA"] {
             assert!(!verify("s", "t", b"key", b"value", header), "{header}");

@@ -122,7 +122,8 @@ pub fn layouts() -> Vec<Layout> {
         .collect();
     for step in STEPS {
         if let Some(state) = step.state {
-            let keep = if matches!(step.name, "canonicalise" | "sign") { Keep::NewestWithinWindow } else { Keep::Newest };
+            let keep =
+                if matches!(step.name, "canonicalise" | "sign") { Keep::NewestWithinWindow } else { Keep::Newest };
             layouts.push(Layout { name: state.to_owned(), partitions: None, keep, log_append_time: false });
         }
         for name in [step.dead_topic(), step.redo_topic()] {

@@ -61,10 +61,8 @@ pub trait Wire: Serialize + DeserializeOwned + 'static {
         if id != Self::SCHEMA_ID {
             return Err(WireError::UnknownSchema(id));
         }
-        let value = Self::codec()
-            .reader
-            .read_deser(&mut body)
-            .map_err(|error| WireError::Malformed(id, Box::new(error)))?;
+        let value =
+            Self::codec().reader.read_deser(&mut body).map_err(|error| WireError::Malformed(id, Box::new(error)))?;
         if body.is_empty() { Ok(value) } else { Err(WireError::Trailing(id)) }
     }
 }
@@ -92,7 +90,11 @@ impl Codec {
         let schema: &'static Schema =
             Box::leak(Box::new(Schema::parse_str(schema_text).expect("a compiled-in schema parses")));
         Self {
-            writer: GenericDatumWriter::builder(schema).validate(false).human_readable(false).build().expect("resolves"),
+            writer: GenericDatumWriter::builder(schema)
+                .validate(false)
+                .human_readable(false)
+                .build()
+                .expect("resolves"),
             reader: GenericDatumReader::builder(schema).human_readable(false).build().expect("resolves"),
         }
     }

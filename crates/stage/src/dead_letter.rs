@@ -52,29 +52,16 @@ impl DeadLetter<'_> {
     /// The record for the dead-letter topic: same key, same partition number, value and headers kept.
     pub fn emit_to(&self, dead: &Topic) -> Emit {
         let record = self.record;
-        let by_reference = record
-            .value
-            .as_ref()
-            .is_some_and(|value| value.len() > VALUE_BYTES_MAX);
+        let by_reference = record.value.as_ref().is_some_and(|value| value.len() > VALUE_BYTES_MAX);
         let mut detail = self.reject.detail.clone();
         if detail.len() > DETAIL_BYTES_MAX {
-            let end = (0..=DETAIL_BYTES_MAX)
-                .rev()
-                .find(|end| detail.is_char_boundary(*end))
-                .unwrap_or(0);
+            let end = (0..=DETAIL_BYTES_MAX).rev().find(|end| detail.is_char_boundary(*end)).unwrap_or(0);
             detail.truncate(end);
         }
-        let mut headers: Vec<(String, Bytes)> = record
-            .headers
-            .iter()
-            .filter(|(name, _)| !OWN_HEADERS.contains(&name.as_str()))
-            .cloned()
-            .collect();
+        let mut headers: Vec<(String, Bytes)> =
+            record.headers.iter().filter(|(name, _)| !OWN_HEADERS.contains(&name.as_str())).cloned().collect();
         let source = format!("{}:{}:{}", record.topic, record.partition, record.offset);
-        headers.push((
-            REASON_HEADER.into(),
-            Bytes::from_static(self.reject.reason.as_bytes()),
-        ));
+        headers.push((REASON_HEADER.into(), Bytes::from_static(self.reject.reason.as_bytes())));
         headers.push((DETAIL_HEADER.into(), detail.into()));
         headers.push((SOURCE_HEADER.into(), source.into()));
         headers.push((TENANT_HEADER.into(), self.reject.tenant.clone().into()));
@@ -86,11 +73,7 @@ impl DeadLetter<'_> {
             topic: dead.clone(),
             partition: Some(record.partition),
             key: record.key.clone(),
-            value: if by_reference {
-                None
-            } else {
-                record.value.clone()
-            },
+            value: if by_reference { None } else { record.value.clone() },
             headers,
         }
     }
@@ -113,11 +96,7 @@ pub fn emit_caused(
     if let Some(topic) = cause_topic {
         headers.push((CAUSE_TOPIC_HEADER, topic.as_str().as_bytes()));
     }
-    headers.extend(
-        emit.headers
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_ref())),
-    );
+    headers.extend(emit.headers.iter().map(|(name, value)| (name.as_str(), value.as_ref())));
     session.emit(&Output {
         topic: &emit.topic,
         partition: emit.partition,

@@ -79,13 +79,7 @@ fn cell(kind: u8, generation: u32, name: &[u8]) -> Vec<u8> {
 /// within the window, the caller asks with [`Window::covers`] and the time that it keeps in the value.
 ///
 /// `kind` is any byte but `t` and `w`.
-pub fn find(
-    window: Window,
-    kind: u8,
-    name: &[u8],
-    now: i64,
-    effects: &dyn Effects,
-) -> Result<Option<Vec<u8>>, Fault> {
+pub fn find(window: Window, kind: u8, name: &[u8], now: i64, effects: &dyn Effects) -> Result<Option<Vec<u8>>, Fault> {
     for generation in (window.oldest(now)..=window.generation(now)).rev() {
         if let Some(value) = effects.get(&cell(kind, generation, name))? {
             return Ok(Some(value));
@@ -115,29 +109,20 @@ pub fn time_reached(window: Window, effects: &mut dyn Effects) -> Result<i64, Fa
         None => effects.put(KIND_CELL, Some(window.kind()))?,
         Some(kind) if kind == window.kind() => {}
         Some(_) => {
-            let detail = "dedup_window_days went from a number to forever or back; what was kept so far would be forgotten";
+            let detail =
+                "dedup_window_days went from a number to forever or back; what was kept so far would be forgotten";
             return Err(Fault::Fatal(Cause::new("window_kind_changed", detail)));
         }
     }
     let bytes = effects.get(TIME_CELL)?;
-    Ok(bytes
-        .and_then(|bytes| bytes.try_into().ok())
-        .map_or(0, i64::from_be_bytes))
+    Ok(bytes.and_then(|bytes| bytes.try_into().ok()).map_or(0, i64::from_be_bytes))
 }
 
 /// Moves the time on, and forgets the generations of these kinds that have expired with it.
-pub fn advance(
-    window: Window,
-    kinds: &[u8],
-    from: i64,
-    to: i64,
-    effects: &mut dyn Effects,
-) -> Result<(), Fault> {
+pub fn advance(window: Window, kinds: &[u8], from: i64, to: i64, effects: &mut dyn Effects) -> Result<(), Fault> {
     effects.put(TIME_CELL, Some(&to.to_be_bytes()))?;
     // Cells lie in generations up to that of `from`; what lay below its oldest is gone already.
-    let end = window
-        .oldest(to)
-        .min(window.generation(from).saturating_add(1));
+    let end = window.oldest(to).min(window.generation(from).saturating_add(1));
     for expired in window.oldest(from)..end {
         for kind in kinds {
             effects.forget(&prefix(*kind, expired))?;
@@ -169,10 +154,7 @@ impl Clocks {
             Some(clock) => *clock,
             None => {
                 let stored = time_reached(window, effects)?;
-                Clock {
-                    stored,
-                    now: stored,
-                }
+                Clock { stored, now: stored }
             }
         };
         let now = clock.now.max(time_ms);
@@ -217,15 +199,7 @@ mod tests {
     }
 
     fn keep(window: Window, name: &str, at: i64, effects: &mut MemoryEffects) {
-        put(
-            window,
-            KIND,
-            name.as_bytes(),
-            at,
-            &at.to_be_bytes(),
-            effects,
-        )
-        .unwrap();
+        put(window, KIND, name.as_bytes(), at, &at.to_be_bytes(), effects).unwrap();
     }
 
     #[test]
@@ -234,11 +208,7 @@ mod tests {
         let mut effects = MemoryEffects::default();
         let at = 1_000 * DAY + 5;
         keep(window, "k", at, &mut effects);
-        for (now, expected) in [
-            (at, true),
-            (at + 35 * DAY - 1, true),
-            (at + 35 * DAY, false),
-        ] {
+        for (now, expected) in [(at, true), (at + 35 * DAY - 1, true), (at + 35 * DAY, false)] {
             assert_eq!(found(window, "k", now, &effects), expected, "{now}");
         }
         assert!(!found(window, "other", at, &effects));
@@ -257,9 +227,7 @@ mod tests {
         let mut effects = MemoryEffects::default();
         let mut clocks = Clocks::default();
         for day in (0..200).step_by(5) {
-            let now = clocks
-                .observe(window, 0, day * DAY + 1, &mut effects)
-                .unwrap();
+            let now = clocks.observe(window, 0, day * DAY + 1, &mut effects).unwrap();
             keep(window, &format!("k{day}"), now, &mut effects);
             clocks.finish(window, &[KIND], 0, &mut effects).unwrap();
             for past in (0..=day).step_by(5) {
@@ -290,9 +258,6 @@ mod tests {
         let mut effects = MemoryEffects::default();
         time_reached(Window::of_days(Some(35)), &mut effects).unwrap();
         assert!(time_reached(Window::of_days(Some(7)), &mut effects).is_ok());
-        assert!(matches!(
-            time_reached(Window::Forever, &mut effects),
-            Err(Fault::Fatal(_))
-        ));
+        assert!(matches!(time_reached(Window::Forever, &mut effects), Err(Fault::Fatal(_))));
     }
 }

@@ -55,12 +55,7 @@ const PANICS_MAX: u32 = 2;
 ///
 /// # Errors
 /// Only `Fault::Fatal`: fenced, damaged, misconfigured, or no progress after `recoveries_max` recoveries.
-pub fn run(
-    log: &dyn Log,
-    step: &mut dyn Step,
-    options: &RunOptions,
-    stop: &Stop,
-) -> Result<Outcome, Fault> {
+pub fn run(log: &dyn Log, step: &mut dyn Step, options: &RunOptions, stop: &Stop) -> Result<Outcome, Fault> {
     let session = join(log, options, stop)?;
     let Some(session) = session else {
         return Ok(Outcome::Stopped);
@@ -79,11 +74,7 @@ pub fn run(
 }
 
 /// Joins, waiting for a log that is not ready yet.
-fn join(
-    log: &dyn Log,
-    options: &RunOptions,
-    stop: &Stop,
-) -> Result<Option<Box<dyn Session>>, Fault> {
+fn join(log: &dyn Log, options: &RunOptions, stop: &Stop) -> Result<Option<Box<dyn Session>>, Fault> {
     let mut backoff = BACKOFF_FIRST;
     for _ in 0..=options.recoveries_max {
         match log.join(&options.member) {
@@ -96,10 +87,7 @@ fn join(
         }
         backoff = (backoff * 2).min(BACKOFF_MAX);
     }
-    Err(Fault::Fatal(Cause::new(
-        "join_failed",
-        format!("{} could not join its group", options.member.group),
-    )))
+    Err(Fault::Fatal(Cause::new("join_failed", format!("{} could not join its group", options.member.group))))
 }
 
 /// The transaction that is being filled.
@@ -142,19 +130,12 @@ impl Runner<'_> {
     /// One poll and what follows from it.
     fn turn(&mut self) -> Result<(), StepError> {
         self.batch.records.clear();
-        let wait = if self.open.records > 0 {
-            Duration::ZERO
-        } else {
-            self.options.poll_wait
-        };
+        let wait = if self.open.records > 0 { Duration::ZERO } else { self.options.poll_wait };
         match self.session.poll(wait, &mut self.batch)? {
             Polled::Records { drained } => {
                 self.apply_batch()?;
                 let full = self.open.records >= self.options.batch_records_max;
-                let late = self
-                    .open
-                    .since
-                    .is_some_and(|since| since.elapsed() >= self.options.batch_time_max);
+                let late = self.open.since.is_some_and(|since| since.elapsed() >= self.options.batch_time_max);
                 if self.open.records > 0 && (drained || full || late) {
                     self.commit()?;
                 }
@@ -200,13 +181,9 @@ impl Runner<'_> {
                 Ok(applied) => applied,
                 Err(_) => {
                     *self.panics.entry(position.clone()).or_default() += 1;
-                    let detail = format!(
-                        "the step panicked at {}:{}:{}",
-                        record.topic, record.partition, record.offset
-                    );
-                    return Err(StepError::Fault(Fault::Abort(Cause::new(
-                        "panicked", detail,
-                    ))));
+                    let detail =
+                        format!("the step panicked at {}:{}:{}", record.topic, record.partition, record.offset);
+                    return Err(StepError::Fault(Fault::Abort(Cause::new("panicked", detail))));
                 }
             }
         };
@@ -220,13 +197,7 @@ impl Runner<'_> {
                     .increment(1);
                 // Whatever the step staged for this record before it refused does not happen.
                 staged = crate::staging::Staged::default();
-                staged.emits.push(
-                    DeadLetter {
-                        record,
-                        reject: &reject,
-                    }
-                    .emit_to(&self.options.dead),
-                );
+                staged.emits.push(DeadLetter { record, reject: &reject }.emit_to(&self.options.dead));
                 self.panics.remove(&position);
             }
             Err(other) => return Err(other),
@@ -234,22 +205,13 @@ impl Runner<'_> {
         let caused = self.write(staged, record, 0)?;
         self.open.records += 1;
         self.open.since.get_or_insert_with(Instant::now);
-        self.open
-            .next
-            .insert((record.topic.clone(), record.partition), record.offset + 1);
-        self.open
-            .last
-            .insert(record.partition, (record.clone(), caused));
+        self.open.next.insert((record.topic.clone(), record.partition), record.offset + 1);
+        self.open.last.insert(record.partition, (record.clone(), caused));
         Ok(())
     }
 
     /// Hands the effects of one record to the session; answers the index of the next output.
-    fn write(
-        &mut self,
-        staged: crate::staging::Staged,
-        record: &Record,
-        first: u32,
-    ) -> Result<u32, StepError> {
+    fn write(&mut self, staged: crate::staging::Staged, record: &Record, first: u32) -> Result<u32, StepError> {
         for prefix in &staged.forgets {
             self.session.forget(record.partition, prefix)?;
         }
@@ -260,12 +222,7 @@ impl Runner<'_> {
         let cause_topic = (!own_input).then_some(&record.topic);
         let mut index = first;
         for emit in &staged.emits {
-            emit_caused(
-                self.session.as_mut(),
-                emit,
-                &cause_of(record, index),
-                cause_topic,
-            )?;
+            emit_caused(self.session.as_mut(), emit, &cause_of(record, index), cause_topic)?;
             index += 1;
         }
         Ok(index)
@@ -292,17 +249,13 @@ impl Runner<'_> {
         let begun = Instant::now();
         let committed = self.session.commit(&next)?;
         let step = self.options.member.group.clone();
-        metrics::histogram!("stage_commit_seconds", "step" => step.clone())
-            .record(begun.elapsed().as_secs_f64());
-        metrics::counter!("stage_records_total", "step" => step.clone())
-            .increment(self.open.records as u64);
+        metrics::histogram!("stage_commit_seconds", "step" => step.clone()).record(begun.elapsed().as_secs_f64());
+        metrics::counter!("stage_records_total", "step" => step.clone()).increment(self.open.records as u64);
         metrics::counter!("stage_commits_total", "step" => step).increment(1);
         self.step.committed(&committed);
         self.panics.retain(|position, _| {
             !next.iter().any(|done| {
-                done.topic == position.topic
-                    && done.partition == position.partition
-                    && done.offset > position.offset
+                done.topic == position.topic && done.partition == position.partition && done.offset > position.offset
             })
         });
         self.open = Open::default();
@@ -343,14 +296,9 @@ impl Runner<'_> {
         };
         let step = self.options.member.group.clone();
         tracing::warn!(step = %step, %fault, "recovering");
-        metrics::counter!("stage_recoveries_total", "step" => step, "code" => fault.cause().code)
-            .increment(1);
+        metrics::counter!("stage_recoveries_total", "step" => step, "code" => fault.cause().code).increment(1);
         self.drop_open();
-        let mut backoff = if self.recoveries == 0 && !endless {
-            Duration::ZERO
-        } else {
-            BACKOFF_FIRST
-        };
+        let mut backoff = if self.recoveries == 0 && !endless { Duration::ZERO } else { BACKOFF_FIRST };
         backoff = (backoff * 2_u32.saturating_pow(self.recoveries.min(10))).min(BACKOFF_MAX);
         loop {
             self.recoveries += 1;
@@ -375,9 +323,5 @@ impl Runner<'_> {
 }
 
 fn position_of(record: &Record) -> Position {
-    Position {
-        topic: record.topic.clone(),
-        partition: record.partition,
-        offset: record.offset,
-    }
+    Position { topic: record.topic.clone(), partition: record.partition, offset: record.offset }
 }

@@ -19,11 +19,7 @@ pub(crate) struct Staging<'a> {
 
 impl<'a> Staging<'a> {
     pub(crate) fn new(session: &'a dyn Session, partition: u32) -> Self {
-        Self {
-            session,
-            partition,
-            staged: Staged::default(),
-        }
+        Self { session, partition, staged: Staged::default() }
     }
 
     pub(crate) fn into_staged(self) -> Staged {
@@ -34,26 +30,15 @@ impl<'a> Staging<'a> {
 impl Effects for Staging<'_> {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Fault> {
         // A record stages a handful of cells at most, so the newest is found by looking back.
-        if let Some((_, value)) = self
-            .staged
-            .puts
-            .iter()
-            .rev()
-            .find(|(known, _)| known == key)
-        {
+        if let Some((_, value)) = self.staged.puts.iter().rev().find(|(known, _)| known == key) {
             return Ok(value.clone());
         }
         let mut value = Vec::new();
-        Ok(self
-            .session
-            .get(self.partition, key, &mut value)?
-            .then_some(value))
+        Ok(self.session.get(self.partition, key, &mut value)?.then_some(value))
     }
 
     fn put(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<(), Fault> {
-        self.staged
-            .puts
-            .push((key.to_vec(), value.map(<[u8]>::to_vec)));
+        self.staged.puts.push((key.to_vec(), value.map(<[u8]>::to_vec)));
         Ok(())
     }
 

@@ -46,14 +46,7 @@ impl Effects for MemoryEffects {
 }
 
 /// A record as a step would see it.
-pub fn record(
-    topic: &str,
-    partition: u32,
-    offset: u64,
-    time_ms: i64,
-    key: &str,
-    value: Vec<u8>,
-) -> Record {
+pub fn record(topic: &str, partition: u32, offset: u64, time_ms: i64, key: &str, value: Vec<u8>) -> Record {
     Record {
         topic: Topic::new(topic),
         partition,

@@ -23,10 +23,7 @@ pub fn read<T, E: Display>(
     unknown: UnknownSchema,
 ) -> Result<T, StepError> {
     let Some(value) = record.value.as_deref() else {
-        return Err(reject(
-            "malformed_record",
-            "the record has no value".to_owned(),
-        ));
+        return Err(reject("malformed_record", "the record has no value".to_owned()));
     };
     decode(value).map_err(|error| match (is_unknown(&error), unknown) {
         (true, UnknownSchema::Wait) => StepError::Wait(error.to_string()),
@@ -36,9 +33,5 @@ pub fn read<T, E: Display>(
 }
 
 fn reject(reason: &'static str, detail: String) -> StepError {
-    StepError::Reject(Reject {
-        reason,
-        detail,
-        tenant: "-".to_owned(),
-    })
+    StepError::Reject(Reject { reason, detail, tenant: "-".to_owned() })
 }

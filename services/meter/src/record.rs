@@ -26,12 +26,7 @@ impl Record {
         }
     }
 
-    fn command(
-        &self,
-        sealed: &ExchangeSealed,
-        amount: &WireAmount,
-        record: &log::Record,
-    ) -> LedgerCommand {
+    fn command(&self, sealed: &ExchangeSealed, amount: &WireAmount, record: &log::Record) -> LedgerCommand {
         LedgerCommand {
             command_id: format!("exchange_charge:{}", sealed.exchange_id),
             tenant: sealed.tenant.clone(),
@@ -83,12 +78,7 @@ impl Step for Record {
             partition: None,
             key: Some(Bytes::from(sealed.tenant.clone())),
             value: Some(encode(&usage)?),
-            headers: public_headers(
-                USAGE_RECORDED,
-                &sealed.tenant,
-                &sealed.exchange_id,
-                traceparent,
-            ),
+            headers: public_headers(USAGE_RECORDED, &sealed.tenant, &sealed.exchange_id, traceparent),
         })?;
         // Zero seals and posts nothing (conventions.md).
         let Some(amount) = sealed.amount.as_ref().filter(|amount| amount.minor > 0) else {
@@ -100,12 +90,7 @@ impl Step for Record {
             partition: None,
             key: Some(Bytes::from(payer(&sealed.tenant))),
             value: Some(encode(&command)?),
-            headers: public_headers(
-                LEDGER_COMMAND,
-                &sealed.tenant,
-                &sealed.exchange_id,
-                traceparent,
-            ),
+            headers: public_headers(LEDGER_COMMAND, &sealed.tenant, &sealed.exchange_id, traceparent),
         })?;
         Ok(())
     }
@@ -113,11 +98,7 @@ impl Step for Record {
 
 pub(crate) fn encode<T: Wire>(value: &T) -> Result<Bytes, StepError> {
     value.encode().map(Bytes::from).map_err(|error| {
-        StepError::Reject(Reject {
-            reason: "unencodable",
-            detail: error.to_string(),
-            tenant: "-".to_owned(),
-        })
+        StepError::Reject(Reject { reason: "unencodable", detail: error.to_string(), tenant: "-".to_owned() })
     })
 }
 
@@ -149,9 +130,7 @@ mod tests {
     fn emitted(amount: Option<WireAmount>) -> Vec<Emit> {
         let mut effects = MemoryEffects::default();
         let value = sealed(amount).encode().unwrap();
-        Record::new("t1")
-            .apply(&record(SEALED, 2, 9, 5, "acme:t", value), &mut effects)
-            .unwrap();
+        Record::new("t1").apply(&record(SEALED, 2, 9, 5, "acme:t", value), &mut effects).unwrap();
         effects.take()
     }
 
@@ -160,19 +139,12 @@ mod tests {
         let emits = emitted(None);
         assert_eq!(emits.len(), 1);
         let usage = UsageRecorded::decode(emits[0].value.as_ref().unwrap()).unwrap();
-        assert_eq!(
-            (usage.month.as_str(), usage.vex, usage.fu),
-            ("2026-01", 1, 0)
-        );
+        assert_eq!((usage.month.as_str(), usage.vex, usage.fu), ("2026-01", 1, 0));
     }
 
     #[test]
     fn a_priced_exchange_is_owed_by_the_tenants_main_account() {
-        let emits = emitted(Some(WireAmount {
-            currency: "USD".into(),
-            minor: 1250,
-            payee: "agent-7".into(),
-        }));
+        let emits = emitted(Some(WireAmount { currency: "USD".into(), minor: 1250, payee: "agent-7".into() }));
         assert_eq!(emits.len(), 2);
         assert_eq!(emits[1].key.as_deref(), Some(b"acme:main".as_ref()));
         let command = LedgerCommand::decode(emits[1].value.as_ref().unwrap()).unwrap();
@@ -183,15 +155,7 @@ mod tests {
 
     #[test]
     fn a_price_of_zero_posts_nothing() {
-        assert_eq!(
-            emitted(Some(WireAmount {
-                currency: "USD".into(),
-                minor: 0,
-                payee: "a".into()
-            }))
-            .len(),
-            1
-        );
+        assert_eq!(emitted(Some(WireAmount { currency: "USD".into(), minor: 0, payee: "a".into() })).len(), 1);
     }
 
     #[test]
@@ -199,15 +163,10 @@ mod tests {
         let mut effects = MemoryEffects::default();
         let damaged = Record::new("t1").apply(&record(SEALED, 0, 0, 0, "k", vec![1]), &mut effects);
         assert!(matches!(damaged, Err(StepError::Reject(_))));
-        let later = Record::new("t1").apply(
-            &record(SEALED, 0, 0, 0, "k", vec![0, 0, 0, 9, 9, 1]),
-            &mut effects,
-        );
+        let later = Record::new("t1").apply(&record(SEALED, 0, 0, 0, "k", vec![0, 0, 0, 9, 9, 1]), &mut effects);
         assert!(matches!(later, Err(StepError::Wait(_))));
-        let redone = Record::new("t1").apply(
-            &record("meter.redo.v1", 0, 0, 0, "k", vec![0, 0, 0, 9, 9, 1]),
-            &mut effects,
-        );
+        let redone =
+            Record::new("t1").apply(&record("meter.redo.v1", 0, 0, 0, "k", vec![0, 0, 0, 9, 9, 1]), &mut effects);
         assert!(matches!(redone, Err(StepError::Reject(_))));
     }
 }

@@ -35,33 +35,18 @@ impl Account {
 
 impl Default for Tally {
     fn default() -> Self {
-        Self {
-            total: Topic::new(USAGE_TOTAL),
-            changed: BTreeMap::new(),
-        }
+        Self { total: Topic::new(USAGE_TOTAL), changed: BTreeMap::new() }
     }
 }
 
 impl Tally {
     /// The cell after this much more; nothing is changed yet.
-    fn after(
-        &self,
-        slot: &(u32, Account),
-        quantity: i64,
-        at: i64,
-        effects: &dyn Effects,
-    ) -> Result<Cell, StepError> {
+    fn after(&self, slot: &(u32, Account), quantity: i64, at: i64, effects: &dyn Effects) -> Result<Cell, StepError> {
         let cell = match self.changed.get(slot) {
             Some(cell) => cell.clone(),
             None => match effects.get(slot.1.key().as_bytes())? {
-                Some(bytes) => {
-                    Cell::decode(&bytes).map_err(|error| StepError::Wait(error.to_string()))?
-                }
-                None => Cell {
-                    total: 0,
-                    exchanges: 0,
-                    as_of: 0,
-                },
+                Some(bytes) => Cell::decode(&bytes).map_err(|error| StepError::Wait(error.to_string()))?,
+                None => Cell { total: 0, exchanges: 0, as_of: 0 },
             },
         };
         let overflow = || {
@@ -73,22 +58,14 @@ impl Tally {
         };
         let total = cell.total.checked_add(quantity).ok_or_else(overflow)?;
         let exchanges = cell.exchanges.checked_add(1).ok_or_else(overflow)?;
-        Ok(Cell {
-            total,
-            exchanges,
-            as_of: cell.as_of.max(at),
-        })
+        Ok(Cell { total, exchanges, as_of: cell.as_of.max(at) })
     }
 }
 
 impl Step for Tally {
     fn apply(&mut self, record: &log::Record, effects: &mut dyn Effects) -> Result<(), StepError> {
         let usage: UsageRecorded = crate::decode(record, USAGE_RECORDED)?;
-        let account = |meter| Account {
-            tenant: usage.tenant.clone(),
-            meter,
-            month: usage.month.clone(),
-        };
+        let account = |meter| Account { tenant: usage.tenant.clone(), meter, month: usage.month.clone() };
         let vex = (record.partition, account("vex"));
         let fu = (record.partition, account("fu"));
         // Both meters or none: the second may overflow.
@@ -100,11 +77,7 @@ impl Step for Tally {
     }
 
     fn finish(&mut self, partition: u32, effects: &mut dyn Effects) -> Result<(), StepError> {
-        for ((_, account), cell) in self
-            .changed
-            .iter()
-            .filter(|((owner, _), _)| *owner == partition)
-        {
+        for ((_, account), cell) in self.changed.iter().filter(|((owner, _), _)| *owner == partition) {
             let key = account.key();
             effects.put(key.as_bytes(), Some(&encode(cell)?))?;
             let total = UsageTotal {
@@ -159,34 +132,18 @@ mod tests {
         let mut tally = Tally::default();
         let mut effects = MemoryEffects::default();
         for (offset, fu) in [(0, 2), (1, 3)] {
-            tally
-                .apply(
-                    &record(USAGE_RECORDED, 0, offset, 0, "acme", usage("acme", fu, 10)),
-                    &mut effects,
-                )
-                .unwrap();
+            tally.apply(&record(USAGE_RECORDED, 0, offset, 0, "acme", usage("acme", fu, 10)), &mut effects).unwrap();
         }
         tally.finish(0, &mut effects).unwrap();
         tally.committed(&log::Committed::default());
-        let totals: Vec<UsageTotal> = effects
-            .take()
-            .iter()
-            .map(|emit| UsageTotal::decode(emit.value.as_ref().unwrap()).unwrap())
-            .collect();
+        let totals: Vec<UsageTotal> =
+            effects.take().iter().map(|emit| UsageTotal::decode(emit.value.as_ref().unwrap()).unwrap()).collect();
         assert_eq!(
-            totals
-                .iter()
-                .map(|total| (total.meter.as_str(), total.total))
-                .collect::<Vec<_>>(),
+            totals.iter().map(|total| (total.meter.as_str(), total.total)).collect::<Vec<_>>(),
             [("fu", 5), ("vex", 2)]
         );
 
-        tally
-            .apply(
-                &record(USAGE_RECORDED, 0, 2, 0, "acme", usage("acme", 1, 20)),
-                &mut effects,
-            )
-            .unwrap();
+        tally.apply(&record(USAGE_RECORDED, 0, 2, 0, "acme", usage("acme", 1, 20)), &mut effects).unwrap();
         tally.finish(0, &mut effects).unwrap();
         let total = UsageTotal::decode(effects.take()[0].value.as_ref().unwrap()).unwrap();
         assert_eq!((total.total, total.exchanges, total.as_of), (6, 3, 20));
@@ -196,12 +153,7 @@ mod tests {
     fn a_batch_that_is_given_up_counts_nothing() {
         let mut tally = Tally::default();
         let mut effects = MemoryEffects::default();
-        tally
-            .apply(
-                &record(USAGE_RECORDED, 0, 0, 0, "acme", usage("acme", 2, 10)),
-                &mut effects,
-            )
-            .unwrap();
+        tally.apply(&record(USAGE_RECORDED, 0, 0, 0, "acme", usage("acme", 2, 10)), &mut effects).unwrap();
         tally.reset(&[]);
         tally.finish(0, &mut effects).unwrap();
         assert!(effects.take().is_empty());
@@ -211,19 +163,9 @@ mod tests {
     fn a_total_that_would_overflow_is_refused_whole() {
         let mut tally = Tally::default();
         let mut effects = MemoryEffects::default();
-        tally
-            .apply(
-                &record(USAGE_RECORDED, 0, 0, 0, "acme", usage("acme", i64::MAX, 10)),
-                &mut effects,
-            )
-            .unwrap();
-        let refused = tally.apply(
-            &record(USAGE_RECORDED, 0, 1, 0, "acme", usage("acme", 1, 10)),
-            &mut effects,
-        );
-        assert!(
-            matches!(refused, Err(StepError::Reject(reject)) if reject.reason == "usage_overflow")
-        );
+        tally.apply(&record(USAGE_RECORDED, 0, 0, 0, "acme", usage("acme", i64::MAX, 10)), &mut effects).unwrap();
+        let refused = tally.apply(&record(USAGE_RECORDED, 0, 1, 0, "acme", usage("acme", 1, 10)), &mut effects);
+        assert!(matches!(refused, Err(StepError::Reject(reject)) if reject.reason == "usage_overflow"));
         tally.finish(0, &mut effects).unwrap();
         let vex = UsageTotal::decode(effects.take()[1].value.as_ref().unwrap()).unwrap();
         assert_eq!((vex.meter.as_str(), vex.total), ("vex", 1));
