@@ -1,0 +1,14 @@
+//! Tests of the whole pipeline: its shape, its contracts, and that an exchange travels it exactly once.
+//!
+//! Those that run the product use the `countersign` binary of the same build; `scripts/test` builds it first.
+
+mod architecture;
+mod schemas;
+
+use std::path::PathBuf;
+
+/// The root of the repository.
+fn repository() -> PathBuf {
+    let tests = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    tests.parent().expect("the tests lie in the repository").to_owned()
+}
