@@ -264,7 +264,16 @@ pub(super) fn committed_offsets<C: ConsumerContext>(
     for partition in partitions {
         asked.add_partition(topic.as_str(), raw_partition(*partition));
     }
-    let answered = client.committed_offsets(asked, patience).map_err(|error| fault(During::Ask, error))?;
+    let answered = client.committed_offsets(asked, patience).map_err(|error| match fault(During::Ask, error) {
+        Fault::Retry(Cause { detail, source, .. }) => {
+            let detail = format!(
+                "{detail}; if it stays so, an open transaction holds the group's offsets back \
+                 (Kafka's own tool for transactions finds and aborts one that hangs)"
+            );
+            Fault::Retry(Cause { code: "offsets_unavailable", detail, source })
+        }
+        other => other,
+    })?;
     let mut known = Vec::with_capacity(partitions.len());
     for element in answered.elements() {
         element.error().map_err(|error| fault(During::Ask, error))?;
