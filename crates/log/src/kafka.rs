@@ -40,7 +40,10 @@ pub struct KafkaLog {
 
 impl std::fmt::Debug for KafkaLog {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("KafkaLog").field("cluster", &self.clients.cluster()).field("config", &self.clients.config).finish()
+        f.debug_struct("KafkaLog")
+            .field("cluster", &self.clients.cluster())
+            .field("config", &self.clients.config)
+            .finish()
     }
 }
 
