@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::Consumer;
+use rdkafka::error::KafkaError;
 use rdkafka::{Message, Offset, TopicPartitionList};
 
 use super::assignment::Seat;
@@ -68,6 +69,17 @@ impl KafkaSession {
             is_void: false,
             partitions_checked: Instant::now(),
         })
+    }
+
+    /// The group tells a member whose slot another one has taken, and librdkafka remembers it.
+    fn refuse_if_fenced(&self) -> Result<(), Fault> {
+        match self.consumer.client().fatal_error() {
+            None => Ok(()),
+            Some((code, _)) => {
+                let failed = KafkaError::MessageConsumptionFatal(code);
+                Err(client_fault(self.consumer.client(), During::Read, failed))
+            }
+        }
     }
 
     pub(super) fn refuse_if_void(&self) -> Result<(), Fault> {
@@ -262,6 +274,7 @@ impl Session for KafkaSession {
     fn poll(&mut self, wait: Duration, into: &mut Batch) -> Result<Polled, Fault> {
         let deadline = Instant::now() + wait;
         let before = into.records.len();
+        self.refuse_if_fenced()?;
         loop {
             if let Some(polled) = self.take_turn()? {
                 return Ok(polled);
@@ -350,6 +363,7 @@ impl Session for KafkaSession {
     }
 
     fn commit(&mut self, next: &[Position]) -> Result<Committed, Fault> {
+        self.refuse_if_fenced()?;
         self.refuse_if_void()?;
         if let Seat::Leaving { lost: true } = self.seat {
             return Err(Fault::Abort(Cause::new("partition_lost", "the partitions belong to another member now")));
@@ -364,9 +378,10 @@ impl Session for KafkaSession {
     fn recover(&mut self) -> Result<(), Fault> {
         self.is_void = true;
         self.staged.clear();
-        self.transactions.recycle()?;
-        // A member that was away too long hears of it now, before it takes stores from whoever came after it.
+        // A member that was away too long hears of it now, before it takes producers or stores from whoever came after.
         let is_ours = is_still_ours(&self.consumer)?;
+        self.refuse_if_fenced()?;
+        self.transactions.recycle()?;
         if is_ours && matches!(self.seat, Seat::Held) && !self.next.is_empty() {
             let partitions = self.next.keys().map(|(partition, _)| *partition).collect::<BTreeSet<_>>();
             self.enter(&partitions.into_iter().collect::<Vec<_>>())?;
