@@ -16,6 +16,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use stage::Stop;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
 use view::{View, ViewState};
 
 use crate::admin::{self, AdminState};
@@ -62,11 +63,19 @@ async fn serve_roles(
     let substrate = Arc::new(opened.await.doing("opening the log was cut short")??);
     let stop = Stop::new();
     let mut crew = Crew::new(stop.clone());
-    let process = Process { substrate: Arc::clone(&substrate), stop: stop.clone(), metrics };
+    let process = Process { substrate: Arc::clone(&substrate), stop: stop.clone(), doors: Stop::new(), metrics };
     let started = process.start(&mut crew, roles, listener, admin_listener).await;
     let ended = crew.ended.take();
     let code = match started {
-        Ok(()) => process.wait(ended).await,
+        Ok(listeners) => {
+            let code = process.wait(ended).await;
+            // The doors close first: whoever waits for an answer still gets it from the steps.
+            process.doors.request();
+            for listener in listeners {
+                listener.await.doing("a listener was cut short")?;
+            }
+            code
+        }
         Err(failure) => Err(failure),
     };
     stop.request();
@@ -87,6 +96,8 @@ async fn bind(address: std::net::SocketAddr, key: &str) -> Result<TcpListener, F
 struct Process {
     substrate: Arc<Substrate>,
     stop: Stop,
+    /// Of the listeners, which end before the steps do.
+    doors: Stop,
     metrics: PrometheusHandle,
 }
 
@@ -97,7 +108,7 @@ impl Process {
         roles: &[Role],
         listener: Option<TcpListener>,
         admin_listener: TcpListener,
-    ) -> Result<(), Failure> {
+    ) -> Result<Vec<JoinHandle<()>>, Failure> {
         let substrate = &self.substrate;
         let has = |role| roles.contains(&role);
         let directory = Arc::new(Directory::new());
@@ -202,20 +213,20 @@ impl Process {
         served: Option<(TcpListener, Router)>,
         admin: AdminState,
         admin_listener: TcpListener,
-    ) -> Result<(), Failure> {
+    ) -> Result<Vec<JoinHandle<()>>, Failure> {
         let limits = ingest::ServeLimits::default();
         let http = served.as_ref().map(|_| self.substrate.config.http.listen);
         let admin_address = self.substrate.config.http.admin;
         let mut routers = vec![(admin_listener, admin::router(admin))];
         routers.extend(served);
+        let mut listeners = Vec::new();
         for (listener, router) in routers {
-            let stop = self.stop.clone();
-            tokio::spawn(async move {
-                if let Err(error) = ingest::serve(router, listener, limits, &stop).await {
+            let doors = self.doors.clone();
+            listeners.push(tokio::spawn(async move {
+                if let Err(error) = ingest::serve(router, listener, limits, &doors).await {
                     tracing::error!(%error, "a listener ended");
-                    stop.request();
                 }
-            });
+            }));
         }
         let run = Run { pid: std::process::id(), http, admin: admin_address };
         self.substrate.data.announce(&run).doing("run.json cannot be written")?;
@@ -224,7 +235,8 @@ impl Process {
             None => format!("ready admin=http://{admin_address}\n"),
         };
         let mut stdout = std::io::stdout().lock();
-        stdout.write_all(ready.as_bytes()).and_then(|()| stdout.flush()).doing("nobody reads stdout")
+        stdout.write_all(ready.as_bytes()).and_then(|()| stdout.flush()).doing("nobody reads stdout")?;
+        Ok(listeners)
     }
 
     /// Until a signal, or until a thread ends that nobody asked to.
