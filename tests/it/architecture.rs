@@ -175,7 +175,8 @@ fn proof_does_without_the_codec() {
 fn log_and_stage_know_nothing_of_exchanges() {
     let graph = Graph::read();
     for name in BLIND {
-        let known: Vec<&str> = graph.reaches(graph.member(name)).into_iter().filter(|name| graph.is_ours(name)).collect();
+        let known: Vec<&str> =
+            graph.reaches(graph.member(name)).into_iter().filter(|name| graph.is_ours(name)).collect();
         assert!(known.iter().all(|known| BLIND.contains(known)), "{name} knows {known:?}");
     }
 }
@@ -204,10 +205,19 @@ fn services_know_no_other_service() {
         assert!(known.is_empty(), "{} knows {known:?}", service.name);
     }
     let all = graph.links(graph.member(BINARY));
-    let missing: Vec<&str> = services.iter().map(|service| service.name.as_str()).filter(|name| *name != BINARY && !all.contains(name)).collect();
+    let missing: Vec<&str> = services
+        .iter()
+        .map(|service| service.name.as_str())
+        .filter(|name| *name != BINARY && !all.contains(name))
+        .collect();
     assert!(missing.is_empty(), "the binary runs every service but {missing:?}");
     for library in graph.under("crates") {
-        let known: Vec<&str> = library.dependencies.iter().map(|dependency| dependency.name.as_str()).filter(|name| is_service(name)).collect();
+        let known: Vec<&str> = library
+            .dependencies
+            .iter()
+            .map(|dependency| dependency.name.as_str())
+            .filter(|name| is_service(name))
+            .collect();
         assert!(known.is_empty(), "{} knows {known:?}", library.name);
     }
 }

@@ -3,6 +3,7 @@
 //! Those that run the product use the `countersign` binary of the same build; `scripts/test` builds it first.
 
 mod architecture;
+mod exactly_once;
 mod schemas;
 
 use std::path::PathBuf;

@@ -79,7 +79,10 @@ fn every_schema_parses_and_every_one_is_pinned_once() {
 
 /// The first pair of versions that cannot read each other, in words (FULL_TRANSITIVE).
 fn incompatibility(versions: &[(u32, Schema)]) -> Option<String> {
-    let pairs = versions.iter().enumerate().flat_map(|(index, older)| versions.iter().skip(index + 1).map(move |newer| (older, newer)));
+    let pairs = versions
+        .iter()
+        .enumerate()
+        .flat_map(|(index, older)| versions.iter().skip(index + 1).map(move |newer| (older, newer)));
     for ((old, older), (new, newer)) in pairs {
         for (writer, reader, way) in [(older, newer, "read by the newer"), (newer, older, "read by the older")] {
             match SchemaCompatibility::can_read(writer, reader) {
@@ -131,8 +134,9 @@ fn a_change_that_breaks_a_reader_is_caught() {
     // A reader may widen an int, but the reader before cannot narrow it back.
     let narrowed = |schema: &mut Map<String, Value>| fields(schema).last_mut().unwrap()["type"] = "int".into();
     let renamed = |schema: &mut Map<String, Value>| fields(schema).last_mut().unwrap()["name"] = "forwarding".into();
-    let made_nullable =
-        |schema: &mut Map<String, Value>| fields(schema).last_mut().unwrap()["type"] = serde_json::json!(["null", "long"]);
+    let made_nullable = |schema: &mut Map<String, Value>| {
+        fields(schema).last_mut().unwrap()["type"] = serde_json::json!(["null", "long"])
+    };
     let breaking: [(&str, fn(&mut Map<String, Value>)); 6] = [
         ("a field without a default", without_default),
         ("a field removed", removed),
@@ -146,7 +150,9 @@ fn a_change_that_breaks_a_reader_is_caught() {
     }
 
     // Transitive: the third agrees with the second, not with the first.
-    let without_that_default = |schema: &mut Map<String, Value>| drop(fields(schema).last_mut().unwrap().as_object_mut().unwrap().remove("default"));
+    let without_that_default = |schema: &mut Map<String, Value>| {
+        drop(fields(schema).last_mut().unwrap().as_object_mut().unwrap().remove("default"))
+    };
     let three = history(&[with_default, without_that_default]);
     assert_eq!(incompatibility(&three[1..]), None);
     assert!(incompatibility(&three).is_some(), "the first and the third do not read each other");
@@ -173,7 +179,10 @@ fn plain(schema: &Value, value: &Value) -> Value {
                 let fields = complex["fields"].as_array().expect("fields");
                 let named: Vec<&str> = fields.iter().map(|field| field["name"].as_str().expect("a name")).collect();
                 let given: Vec<&str> = value.as_object().expect("a record").keys().map(String::as_str).collect();
-                assert!(given.len() == named.len() && given.iter().all(|name| named.contains(name)), "{given:?}, not {named:?}");
+                assert!(
+                    given.len() == named.len() && given.iter().all(|name| named.contains(name)),
+                    "{given:?}, not {named:?}"
+                );
                 let plainly = |field: &Value, name: &str| (name.to_owned(), plain(&field["type"], &value[name]));
                 fields.iter().zip(named).map(|(field, name)| plainly(field, name)).collect()
             }
@@ -212,11 +221,13 @@ fn golden<T: Wire + PartialEq + Debug>() {
 
     let written: String = read(&place.with_extension("golden.hex")).split_whitespace().collect();
     assert_eq!(hex(&bytes), written, "{topic}: the sample's bytes");
-    let read_back: Vec<u8> = (0..written.len())
-        .step_by(2)
-        .map(|at| u8::from_str_radix(&written[at..at + 2], 16).expect("hex"))
-        .collect();
-    assert_eq!(T::decode(&read_back).unwrap_or_else(|error| panic!("{topic}: {error}")), value, "{topic}: the sample's value");
+    let read_back: Vec<u8> =
+        (0..written.len()).step_by(2).map(|at| u8::from_str_radix(&written[at..at + 2], 16).expect("hex")).collect();
+    assert_eq!(
+        T::decode(&read_back).unwrap_or_else(|error| panic!("{topic}: {error}")),
+        value,
+        "{topic}: the sample's value"
+    );
 }
 
 macro_rules! golden_samples {
