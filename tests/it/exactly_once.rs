@@ -40,6 +40,8 @@ const KILLS: usize = 10;
 /// kill -9 of a pipeline that is still starting.
 const KILLS_AT_START: usize = 2;
 const BROKER_KILLS: usize = 3;
+/// The pipeline may give up so often where a broker is killed.
+const OWN_ENDS_MAX: usize = 2 * BROKER_KILLS;
 /// Nothing is decided for so long: the pipeline hangs.
 const STALL_DEADLINE: Duration = Duration::from_secs(180);
 const BOOKS_DEADLINE: Duration = Duration::from_secs(240);
@@ -139,7 +141,7 @@ impl Run {
         let api_keys =
             TENANTS.iter().map(|tenant| self.pipeline.run(&["keys", "create", "--tenant", tenant]).1.trim().to_owned());
         let driver = Driver::new(&self.plan, SEED, self.pipeline.base(), api_keys.collect());
-        self.pipeline.start();
+        self.bring_up();
         let mut load = self.runtime.spawn(Arc::clone(&driver).run(AT_ONCE));
         self.strike(&mut load, driver.decided());
         let loaded = begun.elapsed();
@@ -215,12 +217,12 @@ impl Run {
                 self.pipeline.kill();
                 self.pipeline.start_and_kill(after);
                 self.survived.kills += 2;
-                self.pipeline.start();
+                self.bring_up();
             }
             (Blow::Kill | Blow::KillBroker, _) => {
                 self.pipeline.kill();
                 self.survived.kills += 1;
-                self.pipeline.start();
+                self.bring_up();
             }
         }
     }
@@ -251,17 +253,31 @@ impl Run {
         }
     }
 
-    /// A process that ended of itself is started again where a broker may be away; on the embedded log it may not end.
+    /// Looks whether the pipeline still runs.
     fn keep_running(&mut self) {
-        let Some(end) = self.pipeline.ended() else { return };
+        if let Some(end) = self.pipeline.ended() {
+            self.ended_of_itself(end);
+            self.bring_up();
+        }
+    }
+
+    fn bring_up(&mut self) {
+        while let Err(end) = self.pipeline.start() {
+            self.ended_of_itself(end);
+        }
+    }
+
+    /// A process that ends of itself is started again, as an orchestrator does, where a broker may be away; on the embedded
+    /// log it may not end.
+    fn ended_of_itself(&mut self, end: String) {
         assert!(self.parts.is_some(), "the pipeline ended of itself: {end}; see {}", self.directory.path().display());
         self.survived.own_ends.push(end);
+        let ends = &self.survived.own_ends;
         assert!(
-            self.survived.own_ends.len() <= 2 * BROKER_KILLS,
-            "the pipeline keeps ending: {:?}",
-            self.survived.own_ends
+            ends.len() <= OWN_ENDS_MAX,
+            "the pipeline keeps ending: {ends:#?}; see {}",
+            self.directory.path().display()
         );
-        self.pipeline.start();
     }
 
     /// Closes the books; deliveries that are still due may take some time.

@@ -2,13 +2,17 @@
 //!
 //! Those that run the product use the `countersign` binary of the same build; `scripts/test` builds it first.
 
+#[cfg(test)]
 mod architecture;
+#[cfg(test)]
 mod exactly_once;
+#[cfg(test)]
 mod schemas;
 
 use std::path::PathBuf;
 
 /// The root of the repository.
+#[cfg(test)]
 fn repository() -> PathBuf {
     let tests = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     tests.parent().expect("the tests lie in the repository").to_owned()

@@ -15,6 +15,8 @@ use serde_json::{Map, Value};
 
 use crate::repository;
 
+/// A change of a schema, for a made-up history.
+type Change = fn(&mut Map<String, Value>);
 /// Every version of a topic's schema, by number.
 type Versions = BTreeMap<u32, PathBuf>;
 
@@ -104,7 +106,7 @@ fn every_version_reads_every_other() {
 }
 
 /// A made-up history of one topic, beginning with what is shipped.
-fn history(changes: &[fn(&mut Map<String, Value>)]) -> Vec<(u32, Schema)> {
+fn history(changes: &[Change]) -> Vec<(u32, Schema)> {
     let first: Value = serde_json::from_str(&read(&repository().join("schemas/usage.recorded.v1/1.avsc"))).unwrap();
     let mut versions = vec![first];
     for change in changes {
@@ -137,7 +139,7 @@ fn a_change_that_breaks_a_reader_is_caught() {
     let made_nullable = |schema: &mut Map<String, Value>| {
         fields(schema).last_mut().unwrap()["type"] = serde_json::json!(["null", "long"])
     };
-    let breaking: [(&str, fn(&mut Map<String, Value>)); 6] = [
+    let breaking: [(&str, Change); 6] = [
         ("a field without a default", without_default),
         ("a field removed", removed),
         ("another type", retyped),

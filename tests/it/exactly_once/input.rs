@@ -231,14 +231,14 @@ impl Maker {
         let limit =
             if tenant == BULK { 200_000 } else { (3_000_000 / self.exchanges_wanted.max(20_000)).max(30) as u64 };
         let mut minor = match self.rng.below(10) {
-            0 => i64::try_from(*self.rng.pick(&[0_u8, 1, 27, 28, 29, 30])).expect("small"),
+            0 => *self.rng.pick(&[0, 1, 27, 28, 29, 30]),
             _ => 1 + i64::try_from(self.rng.below(limit)).expect("small"),
         };
         if tenant != BULK && self.volumes[tenant] + minor >= DISCOUNT_FROM {
             minor = 0;
         }
         self.volumes[tenant] += minor;
-        Some(Price { currency: "USD", minor, payee: *self.rng.pick(&PAYEES) })
+        Some(Price { currency: "USD", minor, payee: self.rng.pick::<&'static str>(&PAYEES) })
     }
 
     fn trace(&mut self) -> Option<String> {

@@ -58,6 +58,8 @@ pub(super) struct Oracle<'a> {
 }
 
 type Account = (String, String);
+/// A receipt with its hop, read and as text.
+type Hop<'r> = (u64, Value, &'r str);
 
 impl<'a> Oracle<'a> {
     pub(super) fn new(plan: &'a Plan) -> Self {
@@ -150,7 +152,7 @@ impl<'a> Oracle<'a> {
             let exchange = self.by_id[id];
             *lengths.entry((exchange.tenant().to_owned(), exchange.trace_id())).or_default() += 1;
         }
-        let mut chains: BTreeMap<(String, String), Vec<(u64, Value, &str)>> = BTreeMap::new();
+        let mut chains: BTreeMap<(String, String), Vec<Hop<'_>>> = BTreeMap::new();
         for sealed in &found.sealed {
             let receipt: Value = serde_json::from_str(&sealed.receipt).unwrap_or_default();
             let hop = receipt["hop"].as_u64().unwrap_or_default();
@@ -306,12 +308,7 @@ impl<'a> Oracle<'a> {
 }
 
 /// What is wrong with a chain, looked at by its hops alone.
-fn broken_link(
-    tenant: &str,
-    trace: &str,
-    hops: &[(u64, Value, &str)],
-    by_id: &HashMap<String, &Exchange>,
-) -> Option<String> {
+fn broken_link(tenant: &str, trace: &str, hops: &[Hop<'_>], by_id: &HashMap<String, &Exchange>) -> Option<String> {
     let chain = hops.first()?.1["exchange_id"].clone();
     let mut before = Value::Null;
     for ((hop, receipt, _), expected) in hops.iter().zip(1_u64..) {

@@ -82,8 +82,8 @@ impl Pipeline {
         lines
     }
 
-    /// Starts it and waits until it is ready.
-    pub(super) fn start(&mut self) {
+    /// Starts it and waits until it is ready; what it said where it ended instead.
+    pub(super) fn start(&mut self) -> Result<(), String> {
         let lines = self.spawn();
         let deadline = Instant::now() + READY_DEADLINE;
         loop {
@@ -91,14 +91,15 @@ impl Pipeline {
                 Ok(line) => {
                     if let Some(base) = line.strip_prefix("ready http=").and_then(|rest| rest.split(' ').next()) {
                         self.base.send_replace(Some(base.to_owned()));
-                        return;
+                        return Ok(());
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => {
                     panic!("not ready after {READY_DEADLINE:?}; it said: {}", self.said())
                 }
                 Err(RecvTimeoutError::Disconnected) => {
-                    panic!("it ended instead of getting ready; it said: {}", self.said())
+                    let status = self.child.take().expect("it was started").wait().expect("its status");
+                    return Err(format!("{status} instead of ready: {}", self.said()));
                 }
             }
         }
