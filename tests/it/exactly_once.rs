@@ -330,7 +330,7 @@ fn configuration(receiver: &Receiver, parts: Option<&Parts>) -> String {
     let ca_file = receiver.ca_file.display();
     write!(
         text,
-        "[telemetry]\nlog = 'warn'\n[forward]\nnetworks_allowed = ['127.0.0.0/8', '::1/128']\nca_file = '{ca_file}'\n"
+        "[telemetry]\nlog = 'warn,sqlx=error'\n[forward]\nnetworks_allowed = ['127.0.0.0/8', '::1/128']\nca_file = '{ca_file}'\n"
     )
     .expect("a string takes everything");
     for tenant in TENANTS {
