@@ -155,6 +155,7 @@ impl Run {
 
         let oracle = Oracle::new(&self.plan);
         let mut faults = oracle.faults(&found);
+        faults.extend(oracle::verifier_faults(&found));
         faults.extend(oracle.seen_outside(&found, &seen, &driver.receipts_given(), &self.receiver.seen()));
         for (what, expected) in
             [("sealed", oracle.sealed()), ("metered", oracle.sealed()), ("requested", found.requested.len())]
@@ -369,6 +370,9 @@ fn the_oracle_sees_what_is_planted(oracle: &Oracle<'_>, found: &Found) {
             found.sealed[hop].receipt = found.sealed[hop].receipt.replace("\"hop\":2,", "\"hop\":1,");
         }),
     ];
+    // One receipt and no key: the verifier is really asked.
+    let unsigned = Found { sealed: found.sealed[..1].to_vec(), ..Found::default() };
+    assert!(!oracle::verifier_faults(&unsigned).is_empty(), "a receipt without a key is not seen");
     for (what, plant) in plants {
         let mut planted = found.clone();
         plant(&mut planted);

@@ -145,43 +145,23 @@ impl<'a> Oracle<'a> {
         }
     }
 
-    /// Receipts: of each trace one chain, without gap, each naming the one before; and the verifier agrees.
+    /// Receipts: of each trace one chain, without gap, each naming the one before.
     fn chains(&self, found: &Found, faults: &mut Faults) {
         let mut lengths: BTreeMap<(String, String), usize> = BTreeMap::new();
         for id in &self.sealed {
             let exchange = self.by_id[id];
             *lengths.entry((exchange.tenant().to_owned(), exchange.trace_id())).or_default() += 1;
         }
-        let mut chains: BTreeMap<(String, String), Vec<Hop<'_>>> = BTreeMap::new();
-        for sealed in &found.sealed {
-            let receipt: Value = serde_json::from_str(&sealed.receipt).unwrap_or_default();
-            let hop = receipt["hop"].as_u64().unwrap_or_default();
-            let place = (sealed.tenant.clone(), sealed.trace_id.clone());
-            chains.entry(place).or_default().push((hop, receipt, &sealed.receipt));
-        }
+        let mut chains = chains_of(found);
         let came = chains.iter().map(|(place, hops)| (place.clone(), hops.len())).collect();
         if lengths != came {
             let differing = lengths.iter().filter(|(place, length)| came.get(*place) != Some(length)).take(TOLD_MAX);
             faults.add(format!("lengths of chains: expected {:?}", differing.collect::<Vec<_>>()));
         }
-        let mut ring = KeyRing::new();
-        for jwk in &found.signing_keys {
-            if let Ok(key) = PublicKey::from_jwk(jwk.as_bytes()) {
-                // Listed again at every start.
-                drop(ring.insert(key));
-            }
-        }
-        for ((tenant, trace), mut hops) in chains {
+        for ((tenant, trace), hops) in &mut chains {
             hops.sort_by_key(|(hop, _, _)| *hop);
-            let broken = broken_link(&tenant, &trace, &hops, &self.by_id);
-            if let Some(broken) = broken {
+            if let Some(broken) = broken_link(tenant, trace, hops, &self.by_id) {
                 faults.add(format!("the chain of {tenant} {trace}: {broken}"));
-            }
-            let texts: Vec<&str> = hops.iter().map(|(_, _, text)| *text).collect();
-            let trust = Trust { given: &ring, embedded: false };
-            let verdict = proof::verify(format!("[{}]", texts.join(",")).as_bytes(), trust, &[]);
-            if verdict.verdict != proof::Code::Ok {
-                faults.add(format!("the chain of {tenant} {trace} is {:?} at {:?}", verdict.verdict, verdict.index));
             }
         }
     }
@@ -305,6 +285,40 @@ impl<'a> Oracle<'a> {
         }
         faults.0
     }
+}
+
+/// A second opinion: the product's own verifier on every chain, with nothing but the public keys.
+pub(super) fn verifier_faults(found: &Found) -> Vec<String> {
+    let mut ring = KeyRing::new();
+    for jwk in &found.signing_keys {
+        if let Ok(key) = PublicKey::from_jwk(jwk.as_bytes()) {
+            // Listed again at every start.
+            drop(ring.insert(key));
+        }
+    }
+    let mut faults = Vec::new();
+    for ((tenant, trace), mut hops) in chains_of(found) {
+        hops.sort_by_key(|(hop, _, _)| *hop);
+        let texts: Vec<&str> = hops.iter().map(|(_, _, text)| *text).collect();
+        let trust = Trust { given: &ring, embedded: false };
+        let verdict = proof::verify(format!("[{}]", texts.join(",")).as_bytes(), trust, &[]);
+        if verdict.verdict != proof::Code::Ok {
+            faults.push(format!("the chain of {tenant} {trace} is {:?} at {:?}", verdict.verdict, verdict.index));
+        }
+    }
+    faults
+}
+
+/// Receipts by tenant and trace.
+fn chains_of(found: &Found) -> BTreeMap<(String, String), Vec<Hop<'_>>> {
+    let mut chains: BTreeMap<(String, String), Vec<Hop<'_>>> = BTreeMap::new();
+    for sealed in &found.sealed {
+        let receipt: Value = serde_json::from_str(&sealed.receipt).unwrap_or_default();
+        let hop = receipt["hop"].as_u64().unwrap_or_default();
+        let place = (sealed.tenant.clone(), sealed.trace_id.clone());
+        chains.entry(place).or_default().push((hop, receipt, &sealed.receipt));
+    }
+    chains
 }
 
 /// What is wrong with a chain, looked at by its hops alone.
