@@ -73,7 +73,38 @@ impl DataDir {
     /// The process that runs here, if it is still alive.
     pub(crate) fn running(&self) -> Option<Run> {
         let run: Run = serde_json::from_slice(&fs::read(self.run_file()).ok()?).ok()?;
-        // A process that was killed leaves its file behind.
-        Path::new("/proc").join(run.pid.to_string()).exists().then_some(run)
+        // A process that was killed leaves its file behind, and its number may be another's by now. A dead one that nobody
+        // has waited for yet has no executable.
+        let executable = fs::read_link(Path::new("/proc").join(run.pid.to_string()).join("exe")).ok()?;
+        let own = std::env::current_exe().ok()?;
+        (name_of(&executable) == name_of(&own)).then_some(run)
+    }
+}
+
+/// The file's name; a binary that was replaced while it runs is told as `name (deleted)`.
+fn name_of(executable: &Path) -> Option<String> {
+    let name = executable.file_name()?.to_str()?;
+    Some(name.trim_end_matches(" (deleted)").to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_living_process_of_ours_is_running() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = DataDir::open(dir.path()).unwrap();
+        let admin = SocketAddr::from(([127, 0, 0, 1], 1));
+        data.announce(&Run { pid: std::process::id(), http: None, admin }).unwrap();
+        assert!(data.running().is_some());
+        let mut ended = std::process::Command::new("true").spawn().unwrap();
+        data.announce(&Run { pid: ended.id(), http: None, admin }).unwrap();
+        // Ended and not waited for, or still starting: neither is one of ours.
+        assert!(data.running().is_none());
+        ended.wait().unwrap();
+        assert!(data.running().is_none());
+        data.announce(&Run { pid: 1, http: None, admin }).unwrap();
+        assert!(data.running().is_none());
     }
 }

@@ -40,12 +40,29 @@ impl Copier {
 
     /// Joins and polls until the partition is there.
     pub(crate) fn join(&self, log: &KafkaLog) -> Box<dyn Session> {
-        let mut session = log.join(&self.member).unwrap();
         let deadline = Instant::now() + PATIENCE;
+        let in_time =
+            |what: &dyn std::fmt::Debug| assert!(Instant::now() < deadline, "no partition is assigned: {what:?}");
+        let mut session = loop {
+            match log.join(&self.member) {
+                Ok(session) => break session,
+                // A broker that is just coming back: the seam says that the same call may be made again.
+                Err(Fault::Retry(cause)) => in_time(&cause),
+                Err(fault) => panic!("{fault}"),
+            }
+        };
         loop {
-            match session.poll(Duration::from_millis(50), &mut Batch::default()).unwrap() {
-                Polled::Assigned(_) => return session,
-                polled => assert!(Instant::now() < deadline, "no partition is assigned: {polled:?}"),
+            match session.poll(Duration::from_millis(50), &mut Batch::default()) {
+                Ok(Polled::Assigned(_)) => return session,
+                Ok(polled) => in_time(&polled),
+                Err(Fault::Retry(cause)) => in_time(&cause),
+                Err(Fault::Fatal(cause)) => panic!("{cause}"),
+                Err(fault) => {
+                    in_time(&fault);
+                    if let Err(again) = session.recover() {
+                        in_time(&again);
+                    }
+                }
             }
         }
     }

@@ -141,7 +141,7 @@ fn disk(data: &Path) -> Option<Finding> {
         Finding::missing(
             "disk",
             detail,
-            "make room: a full disk answers 503 to every request; the log needs about 1 GiB per million exchanges",
+            "make room: on a full disk nothing is accepted and the process ends; count 10 to 13 GiB per million exchanges (docs/runbook/day-one.md)",
         )
     })
 }
