@@ -39,7 +39,8 @@ impl World {
     fn append(&self, to: &str, value: &str) {
         let (done, acknowledged) = mpsc::channel();
         let to = topic(to);
-        let out = Output { topic: &to, partition: Some(0), key: Some(b"k"), value: Some(value.as_bytes()), headers: &[] };
+        let out =
+            Output { topic: &to, partition: Some(0), key: Some(b"k"), value: Some(value.as_bytes()), headers: &[] };
         self.log.append(&out, Box::new(move |outcome| done.send(outcome).unwrap())).unwrap();
         acknowledged.recv_timeout(WAIT_MAX).unwrap().unwrap();
     }
