@@ -147,7 +147,10 @@ impl Default for Config {
             database: Database { url: String::new() },
             forward: Forward { networks_allowed: Vec::new(), ca_file: None, nat64_prefixes: Vec::new() },
             tenants: BTreeMap::new(),
-            telemetry: Telemetry { log: "info,fjall=warn,lsm_tree=warn".to_owned(), format: LogFormat::Text },
+            telemetry: Telemetry {
+                log: "info,fjall=warn,lsm_tree=warn,sqlx=error".to_owned(),
+                format: LogFormat::Text,
+            },
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use log::embedded::EmbeddedLog;
 use log::kafka::{KafkaConfig, KafkaLog};
@@ -12,6 +13,11 @@ use crate::config::{Config, Overrides, Profile};
 use crate::data_dir::DataDir;
 use crate::failure::{Doing as _, Failure};
 use crate::topics;
+
+/// How long a log that is not ready is waited for at the start.
+const PATIENCE: Duration = Duration::from_secs(60);
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// An open log with what belongs to it.
 pub(crate) struct Substrate {
@@ -38,14 +44,17 @@ impl Substrate {
     pub(crate) fn with(config: Config, data: DataDir) -> Result<Self, Failure> {
         let log = match config.profile {
             Profile::Local => embedded(&data.log())?,
-            Profile::Cluster => kafka(&config, &data)?,
+            Profile::Cluster => patiently(|| kafka(&config, &data)).map_err(|fault| {
+                let advice = "is Kafka running there? `countersign doctor --profile cluster` looks";
+                of_fault(fault).try_this(format!("{}: {advice}", config.log.brokers))
+            })?,
         };
         Ok(Self { log, config, data })
     }
 
     /// Makes the topics that are missing. One that exists with another partition count would scatter keys: an error.
     pub(crate) fn apply_topics(&self) -> Result<(), Failure> {
-        let changes = topics::apply(self.log.as_ref(), &self.config).map_err(of_fault)?;
+        let changes = patiently(|| topics::apply(self.log.as_ref(), &self.config)).map_err(of_fault)?;
         let differing: Vec<String> = changes
             .into_iter()
             .filter_map(|change| match change {
@@ -68,17 +77,27 @@ fn embedded(dir: &Path) -> Result<Arc<dyn Log>, Failure> {
     }
 }
 
-fn kafka(config: &Config, data: &DataDir) -> Result<Arc<dyn Log>, Failure> {
+fn kafka(config: &Config, data: &DataDir) -> Result<Arc<dyn Log>, Fault> {
     let mut kafka = KafkaConfig::new(&config.log.brokers, data.state());
     kafka.replication_factor = config.log.replication_factor;
     kafka.options = config.log.client.clone();
-    let log = KafkaLog::open(kafka).map_err(|fault| {
-        of_fault(fault).try_this(format!(
-            "is Kafka running at {}? `countersign doctor --profile cluster` looks",
-            config.log.brokers
-        ))
-    })?;
-    Ok(Arc::new(log))
+    Ok(Arc::new(KafkaLog::open(kafka)?))
+}
+
+/// A broker that is just starting is waited for, within bounds: what may be tried again is, what may not is told at once.
+fn patiently<T>(mut attempt: impl FnMut() -> Result<T, Fault>) -> Result<T, Fault> {
+    let deadline = Instant::now() + PATIENCE;
+    let mut pause = FIRST_PAUSE;
+    loop {
+        match attempt() {
+            Err(Fault::Retry(cause)) if Instant::now() + pause < deadline => {
+                tracing::warn!(%cause, "the log is not ready yet; trying again");
+                std::thread::sleep(pause);
+                pause = (pause * 2).min(PAUSE_MAX);
+            }
+            outcome => return outcome,
+        }
+    }
 }
 
 /// A fault of the log, told to a person.
