@@ -27,19 +27,32 @@ pub fn trace_key(tenant: &str, trace_id: &str) -> String {
     format!("{tenant}:{trace_id}")
 }
 
+/// A W3C traceparent as it may be passed on: version, trace id, parent id and flags in lower-case hex. A foreign producer's
+/// header is not covered by its signature and could be anything.
+pub fn traceparent(header: &[u8]) -> Option<&[u8]> {
+    const BYTES: usize = 55;
+    const DASHES: [usize; 3] = [2, 35, 52];
+    let fits = header.len() == BYTES
+        && header.iter().enumerate().all(|(index, byte)| match DASHES.contains(&index) {
+            true => *byte == b'-',
+            false => matches!(byte, b'0'..=b'9' | b'a'..=b'f'),
+        });
+    fits.then_some(header)
+}
+
 /// The headers of a record on a public topic, the exchange's own `traceparent` among them.
 pub fn public_headers(
     topic: &str,
     tenant: &str,
     exchange_id: &str,
-    traceparent: Option<&[u8]>,
+    header_traceparent: Option<&[u8]>,
 ) -> Vec<(String, Bytes)> {
     let mut headers = vec![
         (CE_ID.to_owned(), Bytes::from(exchange_id.to_owned())),
         (CE_TYPE.to_owned(), Bytes::from(topic.to_owned())),
         (CE_SOURCE.to_owned(), Bytes::from(format!("countersign/{tenant}"))),
     ];
-    if let Some(traceparent) = traceparent {
+    if let Some(traceparent) = header_traceparent.and_then(traceparent) {
         headers.push((TRACEPARENT.to_owned(), Bytes::copy_from_slice(traceparent)));
     }
     headers
@@ -74,6 +87,15 @@ impl std::fmt::Display for Reply {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_traceparent_is_passed_on() {
+        let good = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        assert_eq!(traceparent(good), Some(good.as_slice()));
+        for bad in [&b""[..], &good[1..], b"00-0AF7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", &[b'0'; 55]] {
+            assert_eq!(traceparent(bad), None);
+        }
+    }
 
     #[test]
     fn a_reply_header_comes_back_and_nonsense_does_not() {

@@ -24,8 +24,11 @@ pub const CAUSE_HEADER: &str = "cause";
 /// The topic of `cause`, where it is not the step's own input (a redo topic).
 pub const CAUSE_TOPIC_HEADER: &str = "cause-topic";
 
-/// A dead letter's value is kept up to this size, so that it fits a record of 1 MiB together with its headers.
-pub const VALUE_BYTES_MAX: usize = 900 * 1024;
+/// A record is kept whole in its dead letter up to this size of key, value and headers, so that the letter fits a record of
+/// 1,000,000 bytes together with its own headers.
+pub const BYTES_MAX: usize = 900 * 1024;
+/// A longer key is no key of ours; the letter goes without.
+const KEY_BYTES_MAX: usize = 4 * 1024;
 const DETAIL_BYTES_MAX: usize = 2_000;
 
 /// Headers that a dead letter adds; a redo takes them off again.
@@ -52,14 +55,17 @@ impl DeadLetter<'_> {
     /// The record for the dead-letter topic: same key, same partition number, value and headers kept.
     pub fn emit_to(&self, dead: &Topic) -> Emit {
         let record = self.record;
-        let by_reference = record.value.as_ref().is_some_and(|value| value.len() > VALUE_BYTES_MAX);
+        let key_bytes = record.key.as_ref().map_or(0, Bytes::len);
+        let header_bytes: usize = record.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let by_reference = record.value.as_ref().map_or(0, Bytes::len) + key_bytes + header_bytes > BYTES_MAX;
         let mut detail = self.reject.detail.clone();
         if detail.len() > DETAIL_BYTES_MAX {
             let end = (0..=DETAIL_BYTES_MAX).rev().find(|end| detail.is_char_boundary(*end)).unwrap_or(0);
             detail.truncate(end);
         }
-        let mut headers: Vec<(String, Bytes)> =
-            record.headers.iter().filter(|(name, _)| !OWN_HEADERS.contains(&name.as_str())).cloned().collect();
+        // What is kept by reference is kept at its source alone: any part of it may be the one that is too large.
+        let kept = record.headers.iter().filter(|(name, _)| !by_reference && !OWN_HEADERS.contains(&name.as_str()));
+        let mut headers: Vec<(String, Bytes)> = kept.cloned().collect();
         let source = format!("{}:{}:{}", record.topic, record.partition, record.offset);
         headers.push((REASON_HEADER.into(), Bytes::from_static(self.reject.reason.as_bytes())));
         headers.push((DETAIL_HEADER.into(), detail.into()));
@@ -72,7 +78,7 @@ impl DeadLetter<'_> {
         Emit {
             topic: dead.clone(),
             partition: Some(record.partition),
-            key: record.key.clone(),
+            key: record.key.clone().filter(|key| key.len() <= KEY_BYTES_MAX),
             value: if by_reference { None } else { record.value.clone() },
             headers,
         }

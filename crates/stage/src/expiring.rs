@@ -104,9 +104,9 @@ pub fn put(
 ///
 /// # Errors
 /// Fatal `window_kind_changed` where cells were kept the other way before: changing it would forget them.
-pub fn time_reached(window: Window, effects: &mut dyn Effects) -> Result<i64, Fault> {
+fn time_reached(window: Window, effects: &dyn Effects) -> Result<i64, Fault> {
     match effects.get(KIND_CELL)? {
-        None => effects.put(KIND_CELL, Some(window.kind()))?,
+        None => {}
         Some(kind) if kind == window.kind() => {}
         Some(_) => {
             let detail =
@@ -119,7 +119,11 @@ pub fn time_reached(window: Window, effects: &mut dyn Effects) -> Result<i64, Fa
 }
 
 /// Moves the time on, and forgets the generations of these kinds that have expired with it.
-pub fn advance(window: Window, kinds: &[u8], from: i64, to: i64, effects: &mut dyn Effects) -> Result<(), Fault> {
+fn advance(window: Window, kinds: &[u8], from: i64, to: i64, effects: &mut dyn Effects) -> Result<(), Fault> {
+    if from == 0 {
+        // Once for a partition: its first time and the kind of its cells begin together.
+        effects.put(KIND_CELL, Some(window.kind()))?;
+    }
     effects.put(TIME_CELL, Some(&to.to_be_bytes()))?;
     // Cells lie in generations up to that of `from`; what lay below its oldest is gone already.
     let end = window.oldest(to).min(window.generation(from).saturating_add(1));
@@ -148,7 +152,7 @@ impl Clocks {
         window: Window,
         partition: u32,
         time_ms: i64,
-        effects: &mut dyn Effects,
+        effects: &dyn Effects,
     ) -> Result<i64, Fault> {
         let clock = match self.0.get(&partition) {
             Some(clock) => *clock,
@@ -256,8 +260,10 @@ mod tests {
     #[test]
     fn a_window_does_not_silently_become_another_kind() {
         let mut effects = MemoryEffects::default();
-        time_reached(Window::of_days(Some(35)), &mut effects).unwrap();
-        assert!(time_reached(Window::of_days(Some(7)), &mut effects).is_ok());
-        assert!(matches!(time_reached(Window::Forever, &mut effects), Err(Fault::Fatal(_))));
+        let mut clocks = Clocks::default();
+        clocks.observe(Window::of_days(Some(35)), 0, 5, &mut effects).unwrap();
+        clocks.finish(Window::of_days(Some(35)), &[KIND], 0, &mut effects).unwrap();
+        assert!(time_reached(Window::of_days(Some(7)), &effects).is_ok());
+        assert!(matches!(time_reached(Window::Forever, &effects), Err(Fault::Fatal(_))));
     }
 }

@@ -1,6 +1,6 @@
 //! The loop: poll, apply, commit; what to do when any of them fails.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
@@ -48,6 +48,8 @@ pub enum Outcome {
 
 const BACKOFF_FIRST: Duration = Duration::from_millis(20);
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
+/// How both logs say that an output does not fit.
+const TOO_LARGE: &str = "record_too_large";
 /// A record that panics this often at one position is parked (DESIGN R9).
 const PANICS_MAX: u32 = 2;
 
@@ -68,6 +70,7 @@ pub fn run(log: &dyn Log, step: &mut dyn Step, options: &RunOptions, stop: &Stop
         batch: Batch::default(),
         open: Open::default(),
         panics: BTreeMap::new(),
+        oversized: BTreeSet::new(),
         recoveries: 0,
     };
     runner.run()
@@ -109,6 +112,8 @@ struct Runner<'a> {
     batch: Batch,
     open: Open,
     panics: BTreeMap<Position, u32>,
+    /// Records whose outputs did not fit: parked when they come again.
+    oversized: BTreeSet<Position>,
     recoveries: u32,
 }
 
@@ -141,6 +146,10 @@ impl Runner<'_> {
                 }
             }
             Polled::Assigned(positions) => {
+                // What came before belongs to partitions that we still have; `reset` would drop it from the step's memory.
+                if self.open.records > 0 {
+                    self.commit()?;
+                }
                 tracing::info!(step = %self.options.member.group, partitions = positions.len(), "assigned");
                 self.step.reset(&positions);
             }
@@ -168,12 +177,17 @@ impl Runner<'_> {
 
     fn apply(&mut self, record: &Record) -> Result<(), StepError> {
         let position = position_of(record);
-        let parked = self.panics.get(&position).copied().unwrap_or(0) >= PANICS_MAX;
+        let parked_for_size = self.oversized.contains(&position);
+        let parked = parked_for_size || self.panics.get(&position).copied().unwrap_or(0) >= PANICS_MAX;
         let mut staging = Staging::new(self.session.as_ref(), record.partition);
         let applied = if parked {
             Err(StepError::Reject(Reject {
-                reason: "panicked",
-                detail: format!("the step panicked {PANICS_MAX} times at this record"),
+                reason: if parked_for_size { "output_too_large" } else { "panicked" },
+                detail: if parked_for_size {
+                    "what follows from this record does not fit a record of the log".to_owned()
+                } else {
+                    format!("the step panicked {PANICS_MAX} times at this record")
+                },
                 tenant: "-".to_owned(),
             }))
         } else {
@@ -198,11 +212,17 @@ impl Runner<'_> {
                 // Whatever the step staged for this record before it refused does not happen.
                 staged = crate::staging::Staged::default();
                 staged.emits.push(DeadLetter { record, reject: &reject }.emit_to(&self.options.dead));
-                self.panics.remove(&position);
             }
             Err(other) => return Err(other),
         }
-        let caused = self.write(staged, record, 0)?;
+        let caused = match self.write(staged, record, 0) {
+            Err(StepError::Fault(fault)) if fault.cause().code == TOO_LARGE && !parked_for_size => {
+                // Part of it is staged already: the batch is given up, and next time the record is parked.
+                self.oversized.insert(position);
+                return Err(StepError::Fault(Fault::Abort(fault.into_cause())));
+            }
+            written => written?,
+        };
         self.open.records += 1;
         self.open.since.get_or_insert_with(Instant::now);
         self.open.next.insert((record.topic.clone(), record.partition), record.offset + 1);
@@ -253,11 +273,13 @@ impl Runner<'_> {
         metrics::counter!("stage_records_total", "step" => step.clone()).increment(self.open.records as u64);
         metrics::counter!("stage_commits_total", "step" => step).increment(1);
         self.step.committed(&committed);
-        self.panics.retain(|position, _| {
-            !next.iter().any(|done| {
+        let passed = |position: &Position| {
+            next.iter().any(|done| {
                 done.topic == position.topic && done.partition == position.partition && done.offset > position.offset
             })
-        });
+        };
+        self.panics.retain(|position, _| !passed(position));
+        self.oversized.retain(|position| !passed(position));
         self.open = Open::default();
         self.recoveries = 0;
         Ok(())

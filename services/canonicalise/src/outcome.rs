@@ -88,7 +88,7 @@ impl Writer {
         if let Some(reply) = reply {
             headers.push((event::envelope::REPLY.to_owned(), Bytes::from(reply.to_string())));
         }
-        if let Some(traceparent) = record.header(TRACEPARENT) {
+        if let Some(traceparent) = record.header(TRACEPARENT).and_then(event::envelope::traceparent) {
             headers.push((TRACEPARENT.to_owned(), Bytes::copy_from_slice(traceparent)));
         }
         effects.emit(Emit {

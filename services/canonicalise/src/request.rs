@@ -73,11 +73,11 @@ impl<'a> Examined<'a> {
         let request = self.request;
         let canonical = self.canonical.map_err(of_door)?;
         if request.payload_type != PASSTHROUGH {
-            let detail = format!("there is no payload type {:?}", request.payload_type);
+            let detail = format!("there is no payload type {:?}", shown(&request.payload_type));
             return Err(Refusal::at(422, "unknown_payload_type", "/payload_type", "unknown_payload_type", detail));
         }
         if let Some(target) = request.target_type.as_deref().filter(|target| *target != PASSTHROUGH) {
-            let detail = format!("passthrough has no target type {target:?}");
+            let detail = format!("passthrough has no target type {:?}", shown(target));
             return Err(invalid("/target_type", "unknown_target_type", detail));
         }
         if let Some(Err(error)) = request.trace_id.as_deref().map(TraceId::parse) {
@@ -96,6 +96,17 @@ impl<'a> Examined<'a> {
         let cid = digest_of(&canonical);
         Ok(Admissible { canonical, cid, policy_reason, policy_host })
     }
+}
+
+/// A name as a refusal repeats it: a foreign producer's may be of any length.
+fn shown(name: &str) -> String {
+    const CHARS_MAX: usize = 80;
+    name.chars().take(CHARS_MAX).collect()
+}
+
+/// Whether the tenant's configuration, as it is known, refuses the destination: it may be known too little of.
+pub(crate) fn is_denied(request: &ExchangeRequested, allowlist: &[String]) -> bool {
+    policy(request.forward_url.as_deref(), allowlist).is_err_and(|refusal| refusal.code == "destination_denied")
 }
 
 fn invalid(pointer: &str, fault: &str, detail: String) -> Refusal {

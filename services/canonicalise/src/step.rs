@@ -17,7 +17,7 @@ use stage::{Effects, Reject, Step, StepError};
 use crate::authenticity;
 use crate::dedup;
 use crate::outcome::{Refusal, Subject, Writer};
-use crate::request::Examined;
+use crate::request::{Examined, is_denied};
 
 /// What canonicalise is given once.
 #[derive(Clone, Debug)]
@@ -101,6 +101,10 @@ impl Canonicalise {
         let exchange_id = ExchangeId::derive(&tenant, &key);
         let at = self.clocks.observe(self.settings.window, record.partition, record.time_ms, effects)?;
         Ok(Placed::Here(Box::new(Proven { record, request, tenant, exchange_id, reply, at })))
+    }
+
+    fn allowlist(&self, tenant: &TenantId) -> Vec<String> {
+        self.directory.tenant(tenant).map(|settings| settings.forward_allowlist.clone()).unwrap_or_default()
     }
 
     /// The key was used before: the same request gets the same answer, another one is refused.
@@ -200,9 +204,13 @@ impl Step for Canonicalise {
         if let Some(entry) = dedup::find(self.settings.window, &proven.exchange_id, proven.at, effects)? {
             return self.repeated(&proven, &entry, &fingerprint, effects);
         }
-        let allowlist = self.directory.tenant(&proven.tenant);
-        let allowlist = allowlist.as_ref().map_or(&[][..], |settings| &settings.forward_allowlist);
-        let admitted = match examined.admissible(allowlist) {
+        let mut allowlist = self.allowlist(&proven.tenant);
+        if is_denied(&proven.request, &allowlist) {
+            // A refusal is for ever: not by a configuration that is older than the request.
+            (self.refresh)()?;
+            allowlist = self.allowlist(&proven.tenant);
+        }
+        let admitted = match examined.admissible(&allowlist) {
             Ok(admitted) => admitted,
             Err(refusal) => return self.refuse(&proven, fingerprint, &refusal, effects),
         };

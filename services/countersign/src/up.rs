@@ -25,7 +25,7 @@ use crate::config::Config;
 use crate::data_dir::{DataDir, Run};
 use crate::failure::{Doing as _, Failure};
 use crate::roles::{self, Crew, Ended, Role, Shared};
-use crate::substrate::{Substrate, configure};
+use crate::substrate::{Substrate, configure, of_fault};
 use crate::telemetry;
 
 /// Runs these roles in this process.
@@ -117,6 +117,11 @@ impl Process {
             followed.follow(log.as_ref(), &|| stop.requested());
             Ok(())
         })?;
+
+        // Nothing is decided by a configuration that is only half read.
+        let (caught_up, log) = (Arc::clone(&directory), Arc::clone(&substrate.log));
+        let read = tokio::task::spawn_blocking(move || caught_up.catch_up(log.as_ref()));
+        read.await.doing("reading the tenants' configuration was cut short")?.map_err(of_fault)?;
 
         let mut admin = AdminState::new(Arc::clone(substrate), self.metrics.clone());
         let mut api = Router::new();

@@ -79,6 +79,7 @@ pub(crate) fn media_type(headers: &HeaderMap) -> Result<(), Problem> {
 /// One exchange. `prefix` is the JSON pointer of `body` in the request body: empty but for batches.
 pub(crate) fn exchange(sender: &Sender, body: &[u8], prefix: &str, limits: &Limits) -> Result<Admissible, Problem> {
     let envelope = Envelope::read(body, prefix)?;
+    envelope.through_the_door(prefix, limits)?;
     let mut faults = Faults { prefix, errors: Vec::new() };
     envelope.known_only(&MEMBERS, "", &mut faults);
     let payload_type = envelope.text("payload_type", "", &mut faults).unwrap_or_else(|| PASSTHROUGH.to_owned());
@@ -237,6 +238,19 @@ impl<'a> Envelope<'a> {
             refused(Refusal { pointer, ..refusal })
         })?;
         Ok(Self { bytes, members })
+    }
+
+    /// Every member but the payload, which has a limit of its own and goes last, passes the same door: syntax, duplicate
+    /// names and I-JSON hold for the whole body.
+    fn through_the_door(&self, prefix: &str, limits: &Limits) -> Result<(), Problem> {
+        let mut scratch = Vec::new();
+        for (name, range) in self.members.iter().filter(|(name, _)| name != "payload") {
+            let escaped = name.replace('~', "~0").replace('/', "~1");
+            let raw = self.bytes.get(range.clone()).unwrap_or_default();
+            scratch.clear();
+            canonicalise_at(&format!("{prefix}/{escaped}"), raw, limits, &mut scratch).map_err(refused)?;
+        }
+        Ok(())
     }
 
     fn raw(&self, name: &str) -> Option<&'a [u8]> {

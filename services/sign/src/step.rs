@@ -34,6 +34,16 @@ pub struct Settings {
     pub keys: SigningKeys,
 }
 
+/// An admission on its way to the chain. `now` is the partition's time: admissions of one trace come from different
+/// partitions of the request topic, so their own times may run backwards, and a head must never move to an older one.
+#[derive(Clone, Copy)]
+struct Admitted<'a> {
+    record: &'a Record,
+    admitted: &'a ExchangeAdmitted,
+    admission: &'a Admission,
+    now: i64,
+}
+
 /// The step.
 pub struct Sign {
     settings: Settings,
@@ -75,16 +85,16 @@ impl Sign {
         &mut self,
         record: &Record,
         admitted: &ExchangeAdmitted,
+        now: i64,
         effects: &mut dyn Effects,
     ) -> Result<(), StepError> {
         let Some(reply) = reply_of(record).filter(|_| !admitted.answered) else { return Ok(()) };
         let exchange_id = admitted.exchange_id.as_str();
-        let decided =
-            chain::decided(self.settings.window, exchange_id, admitted.at, effects)?.ok_or_else(|| Reject {
-                reason: "replay_without_original",
-                detail: format!("{exchange_id} was never decided here"),
-                tenant: admitted.tenant.clone(),
-            })?;
+        let decided = chain::decided(self.settings.window, exchange_id, now, effects)?.ok_or_else(|| Reject {
+            reason: "replay_without_original",
+            detail: format!("{exchange_id} was never decided here"),
+            tenant: admitted.tenant.clone(),
+        })?;
         let body = match (&decided.body, self.open.get(exchange_id)) {
             (Some(body), _) => body.as_bytes().to_vec(),
             (None, Some(sealed)) => created(sealed)?,
@@ -106,12 +116,11 @@ impl Sign {
 
     fn seal(
         &mut self,
-        record: &Record,
-        admitted: &ExchangeAdmitted,
-        admission: &Admission,
+        subject: Admitted<'_>,
         head: Option<ChainHead>,
         effects: &mut dyn Effects,
     ) -> Result<(), StepError> {
+        let Admitted { record, admitted, admission, now } = subject;
         let ts = head.as_ref().map_or(admitted.at, |head| head.ts.max(admitted.at));
         let draft = draft(admitted, admission, head.as_ref(), ts).map_err(|detail| Reject {
             reason: "malformed_record",
@@ -164,12 +173,12 @@ impl Sign {
             hop: i64::try_from(receipt.draft.hop).unwrap_or(i64::MAX),
             receipt_hash: receipt.receipt_hash.to_string(),
             ts,
-            at: admitted.at,
+            at: now,
         };
         chain::put_head(window, &trace_key(&admitted.tenant, &admitted.trace_id), moved, effects)?;
         let sealed_from = self.sealed_end(record.partition, effects)?;
         let decided = Decided {
-            at: admitted.at,
+            at: now,
             sealed_from: i64::try_from(sealed_from).unwrap_or(i64::MAX),
             status: 201,
             code: None,
@@ -180,14 +189,8 @@ impl Sign {
         Ok(())
     }
 
-    fn refuse(
-        &mut self,
-        record: &Record,
-        admitted: &ExchangeAdmitted,
-        admission: &Admission,
-        refusal: &Refusal,
-        effects: &mut dyn Effects,
-    ) -> Result<(), StepError> {
+    fn refuse(&mut self, subject: Admitted<'_>, refusal: &Refusal, effects: &mut dyn Effects) -> Result<(), StepError> {
+        let Admitted { record, admitted, admission, now } = subject;
         let body = refusal.body();
         let rejected = ExchangeRejected {
             exchange_id: admitted.exchange_id.clone(),
@@ -215,7 +218,7 @@ impl Sign {
             self.writer.answer(&reply, told, effects)?;
         }
         let decided = Decided {
-            at: admitted.at,
+            at: now,
             sealed_from: 0,
             status: Refusal::STATUS,
             code: Some(refusal.code.to_owned()),
@@ -307,8 +310,8 @@ impl Step for Sign {
         let admitted = read(record, ExchangeAdmitted::decode, WireError::is_unknown_schema, unknown)?;
         let window = self.settings.window;
         let now = self.clocks.observe(window, record.partition, admitted.at, effects)?;
-        let Some(admission) = &admitted.admission else { return self.replay(record, &admitted, effects) };
-        if chain::decided(window, &admitted.exchange_id, admitted.at, effects)?.is_some() {
+        let Some(admission) = &admitted.admission else { return self.replay(record, &admitted, now, effects) };
+        if chain::decided(window, &admitted.exchange_id, now, effects)?.is_some() {
             // Only a dead letter that was redone twice comes here: a second receipt would double the exchange.
             return Err(StepError::Reject(Reject {
                 reason: "already_decided",
@@ -318,9 +321,9 @@ impl Step for Sign {
         }
         let trace = trace_key(&admitted.tenant, &admitted.trace_id);
         let newest = chain::head(window, &trace, now, effects)?;
-        match follow(window, newest, admission.expected_prev_receipt_hash.as_deref(), admitted.at) {
-            Ok(head) => self.seal(record, &admitted, admission, head, effects),
-            Err(refusal) => self.refuse(record, &admitted, admission, &refusal, effects),
+        match follow(window, newest, admission.expected_prev_receipt_hash.as_deref(), now) {
+            Ok(head) => self.seal(Admitted { record, admitted: &admitted, admission, now }, head, effects),
+            Err(refusal) => self.refuse(Admitted { record, admitted: &admitted, admission, now }, &refusal, effects),
         }
     }
 

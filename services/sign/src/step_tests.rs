@@ -188,3 +188,26 @@ fn without_a_valid_key_nothing_is_refused() {
     bench.step.settings.keys = SigningKeys::new(Vec::new());
     assert!(matches!(bench.send(&admitted(0, T0)), Err(StepError::Wait(_))));
 }
+
+#[test]
+fn a_chain_does_not_fork_where_admission_times_cross_a_generation() {
+    let mut bench = Bench::new();
+    let boundary = 35 * DAY * 600;
+    let times = [boundary + 1, boundary - 1, boundary + 2, boundary - 2];
+    let sealed: Vec<ExchangeSealed> = (0..4).zip(times).map(|(n, at)| bench.seal(&admitted(n, at))).collect();
+    let receipts: Vec<&str> = sealed.iter().map(|sealed| sealed.receipt.as_str()).collect();
+    assert_eq!(bench.verify(&receipts).verdict, proof::Code::Ok);
+}
+
+#[test]
+fn an_admission_older_than_every_living_generation_is_sealed_and_does_not_stop_the_step() {
+    let mut bench = Bench::new();
+    bench.seal(&admitted(0, T0));
+    bench.seal(&admitted(1, T0 + 100 * DAY));
+    let old = bench.seal(&ExchangeAdmitted { trace_id: "old".into(), ..admitted(2, T0 + 1) });
+    assert_eq!(old.admitted_at, T0 + 1);
+    assert!(matches!(
+        bench.send(&ExchangeAdmitted { trace_id: "old".into(), ..admitted(2, T0 + 1) }),
+        Err(StepError::Reject(_))
+    ));
+}

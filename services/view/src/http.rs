@@ -197,7 +197,7 @@ fn named(path: Result<Path<String>, PathRejection>, what: &str) -> Result<String
 /// Never 404 after a 202 or 201 for the same id.
 #[utoipa::path(get, path = "/v1/exchanges/{exchange_id}", tag = "exchanges", security(("api_key" = [])),
     params(("exchange_id" = String, Path)),
-    responses((status = 200, body = ExchangeView), (status = 401), (status = 403), (status = 404), (status = 503)))]
+    responses((status = 200, description = "as documented in the schema", body = ExchangeView), (status = 401, description = "problem: unauthenticated"), (status = 403, description = "problem: missing_scope"), (status = 404, description = "problem: not_found"), (status = 503, description = "problem: unavailable; the same request may be sent again")))]
 async fn exchange(
     State(state): State<ViewState>,
     principal: Principal,
@@ -230,8 +230,8 @@ async fn exchange(
         ("from" = Option<String>, Query, description = "admitted at this time or later"),
         ("to" = Option<String>, Query, description = "admitted before this time"),
         ("limit" = Option<u32>, Query, description = "1 to 500, 50 where absent"), ("cursor" = Option<String>, Query)),
-    responses((status = 200, body = ExchangesView, headers(("Link" = String, description = "rel=next where there is more"))),
-        (status = 400), (status = 401), (status = 403), (status = 503)))]
+    responses((status = 200, description = "as documented in the schema", body = ExchangesView, headers(("Link" = String, description = "rel=next where there is more"))),
+        (status = 400, description = "problem: invalid_parameter"), (status = 401, description = "problem: unauthenticated"), (status = 403, description = "problem: missing_scope"), (status = 503, description = "problem: unavailable; the same request may be sent again")))]
 async fn exchanges(State(state): State<ViewState>, principal: Principal, uri: Uri) -> Result<Response, Problem> {
     principal.require(Scope::ExchangeRead)?;
     let parameters = Parameters::read(&uri, &["trace_id", "status", "from", "to", "limit", "cursor"])?;
@@ -264,8 +264,8 @@ async fn exchanges(State(state): State<ViewState>, principal: Principal, uri: Ur
 /// Receipts of a trace in the order they were sealed, all its chains.
 #[utoipa::path(get, path = "/v1/traces/{trace_id}/receipts", tag = "receipts", security(("api_key" = [])),
     params(("trace_id" = String, Path), ("limit" = Option<u32>, Query), ("cursor" = Option<String>, Query)),
-    responses((status = 200, body = ReceiptsView, headers(("Link" = String, description = "rel=next where there is more"))),
-        (status = 400), (status = 401), (status = 403), (status = 404), (status = 503)))]
+    responses((status = 200, description = "as documented in the schema", body = ReceiptsView, headers(("Link" = String, description = "rel=next where there is more"))),
+        (status = 400, description = "problem: invalid_parameter"), (status = 401, description = "problem: unauthenticated"), (status = 403, description = "problem: missing_scope"), (status = 404, description = "problem: not_found"), (status = 503, description = "problem: unavailable; the same request may be sent again")))]
 async fn receipts(
     State(state): State<ViewState>,
     principal: Principal,
@@ -297,7 +297,7 @@ async fn receipts(
 /// One chain as a signed bundle, the newest where none is named (evidence.md section 5).
 #[utoipa::path(get, path = "/v1/traces/{trace_id}/bundle", tag = "receipts", security(("api_key" = [])),
     params(("trace_id" = String, Path), ("chain" = Option<String>, Query, description = "exchange_id of its first receipt")),
-    responses((status = 200, body = Object), (status = 400), (status = 401), (status = 403), (status = 404), (status = 503)))]
+    responses((status = 200, description = "as documented in the schema", body = Object), (status = 400, description = "problem: invalid_parameter"), (status = 401, description = "problem: unauthenticated"), (status = 403, description = "problem: missing_scope"), (status = 404, description = "problem: not_found"), (status = 503, description = "problem: unavailable; the same request may be sent again")))]
 async fn bundle(
     State(state): State<ViewState>,
     principal: Principal,
@@ -330,7 +330,7 @@ async fn bundle(
 /// Usage of a month.
 #[utoipa::path(get, path = "/v1/usage", tag = "usage", security(("api_key" = [])),
     params(("month" = String, Query, description = "YYYY-MM, UTC")),
-    responses((status = 200, body = UsageView), (status = 400), (status = 401), (status = 403), (status = 503)))]
+    responses((status = 200, description = "as documented in the schema", body = UsageView), (status = 400, description = "problem: invalid_parameter"), (status = 401, description = "problem: unauthenticated"), (status = 403, description = "problem: missing_scope"), (status = 503, description = "problem: unavailable; the same request may be sent again")))]
 async fn usage(State(state): State<ViewState>, principal: Principal, uri: Uri) -> Result<Json<UsageView>, Problem> {
     principal.require(Scope::LedgerRead)?;
     let parameters = Parameters::read(&uri, &["month"])?;
@@ -341,7 +341,7 @@ async fn usage(State(state): State<ViewState>, principal: Principal, uri: Uri) -
 
 /// All accounts of the tenant with their balances, from one snapshot.
 #[utoipa::path(get, path = "/v1/accounts", tag = "ledger", security(("api_key" = [])),
-    responses((status = 200, body = AccountsView), (status = 401), (status = 403), (status = 503)))]
+    responses((status = 200, description = "as documented in the schema", body = AccountsView), (status = 401, description = "problem: unauthenticated"), (status = 403, description = "problem: missing_scope"), (status = 503, description = "problem: unavailable; the same request may be sent again")))]
 async fn accounts(
     State(state): State<ViewState>,
     principal: Principal,
@@ -362,7 +362,7 @@ async fn accounts(
 #[utoipa::path(get, path = "/v1/accounts/{account}/balance", tag = "ledger", security(("api_key" = [])),
     params(("account" = String, Path, description = "`<tenant>:<name>`, or the name alone"),
         ("at" = Option<String>, Query, description = "only what was admitted up to this time")),
-    responses((status = 200, body = AccountBalance), (status = 400), (status = 401), (status = 403), (status = 404), (status = 503)))]
+    responses((status = 200, description = "as documented in the schema", body = AccountBalance), (status = 400, description = "problem: invalid_parameter"), (status = 401, description = "problem: unauthenticated"), (status = 403, description = "problem: missing_scope"), (status = 404, description = "problem: not_found"), (status = 503, description = "problem: unavailable; the same request may be sent again")))]
 async fn balance(
     State(state): State<ViewState>,
     principal: Principal,
@@ -389,8 +389,8 @@ async fn balance(
 #[utoipa::path(get, path = "/v1/ledger/entries", tag = "ledger", security(("api_key" = [])),
     params(("exchange_id" = Option<String>, Query), ("account" = Option<String>, Query),
         ("limit" = Option<u32>, Query), ("cursor" = Option<String>, Query)),
-    responses((status = 200, body = EntriesView, headers(("Link" = String, description = "rel=next where there is more"))),
-        (status = 400), (status = 401), (status = 403), (status = 503)))]
+    responses((status = 200, description = "as documented in the schema", body = EntriesView, headers(("Link" = String, description = "rel=next where there is more"))),
+        (status = 400, description = "problem: invalid_parameter"), (status = 401, description = "problem: unauthenticated"), (status = 403, description = "problem: missing_scope"), (status = 503, description = "problem: unavailable; the same request may be sent again")))]
 async fn entries(State(state): State<ViewState>, principal: Principal, uri: Uri) -> Result<Response, Problem> {
     principal.require(Scope::LedgerRead)?;
     let parameters = Parameters::read(&uri, &["exchange_id", "account", "limit", "cursor"])?;

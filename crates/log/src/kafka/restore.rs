@@ -85,22 +85,16 @@ impl Restorer<'_> {
         let store = self.stores.claim(self.group, &header)?;
         let progress = store.progress()?;
         let kept_for = self.clients.config.timings.tombstones.as_millis();
-        let (from, is_equal) = match rebuild_because(progress.as_ref(), &inputs, (start, end), kept_for) {
-            None => {
-                let progress = progress.as_ref();
-                let is_equal = progress.is_some_and(|at| at.stage == Stage::Complete && at.inputs == inputs);
-                (progress.map_or(start, |at| at.changelog), is_equal)
-            }
+        let from = match rebuild_because(progress.as_ref(), &inputs, (start, end), kept_for) {
+            None => progress.as_ref().map_or(start, |at| at.changelog),
             Some(why) => {
                 if end > start || progress.is_some_and(|at| at.stage != Stage::Restoring) {
                     tracing::info!(group = self.group, partition, why, records = end - start, "state is rebuilt");
                 }
                 store.clear(start)?;
-                (start, false)
+                start
             }
         };
-        // One offset behind an equal store lies the marker of its own last transaction: nothing to read.
-        let from = if is_equal && from + 1 == end { end } else { from };
         Ok(Replay { store, from, end, inputs, cells: BTreeMap::new(), bytes: 0, reached: from })
     }
 

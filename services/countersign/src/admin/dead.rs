@@ -465,7 +465,7 @@ mod tests {
     fn a_large_value_is_fetched_from_where_it_lies() {
         let dir = tempfile::tempdir().unwrap();
         let log = log_with_topics(dir.path());
-        let large = vec![7; stage::dead_letter::VALUE_BYTES_MAX + 1];
+        let large = vec![7; stage::dead_letter::BYTES_MAX + 1];
         refused(&log, &large);
         let shown = show(&log, &"sign:2:0".parse().unwrap()).unwrap();
         assert!(shown.letter.by_reference);
