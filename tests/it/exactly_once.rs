@@ -41,7 +41,7 @@ const KILLS: usize = 10;
 const KILLS_AT_START: usize = 2;
 const BROKER_KILLS: usize = 3;
 /// The pipeline may give up so often where a broker is killed.
-const OWN_ENDS_MAX: usize = 2 * BROKER_KILLS;
+const OWN_ENDS_MAX: usize = 10 * BROKER_KILLS;
 /// Nothing is decided for so long: the pipeline hangs.
 const STALL_DEADLINE: Duration = Duration::from_secs(180);
 const BOOKS_DEADLINE: Duration = Duration::from_secs(240);
