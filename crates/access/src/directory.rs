@@ -128,7 +128,15 @@ impl Directory {
             }
         }
         facts.next = record.offset + 1;
-        self.version.send_replace(i64::try_from(facts.next).unwrap_or(i64::MAX));
+        let version = i64::try_from(facts.next).unwrap_or(i64::MAX);
+        // Whoever waits for a version may look facts up while it is told: the two locks are never held together here.
+        drop(facts);
+        // Two readers may come here in either order; the version does not go back.
+        self.version.send_if_modified(|known| {
+            let newer = version > *known;
+            *known = version.max(*known);
+            newer
+        });
     }
 
     /// Reads to where the topic ends now. Blocks.
