@@ -87,7 +87,7 @@ impl Default for Timings {
             linger: Duration::from_millis(1),
             call: Duration::from_secs(10),
             socket: Duration::from_secs(5),
-            transaction: Duration::from_secs(15),
+            transaction: Duration::from_secs(40),
             session: Duration::from_secs(10),
             poll_interval: Duration::from_secs(60),
             fetch_wait: Duration::from_millis(50),

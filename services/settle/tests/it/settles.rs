@@ -41,7 +41,7 @@ fn a_settlement_names_its_exchange_and_its_cause(world: World) {
     assert_eq!(header("ce_id"), "ex_1");
     assert_eq!(header("ce_type"), "settlement.posted.v1");
     assert_eq!(header("ce_source"), "countersign/acme");
-    assert_eq!(header("traceparent"), "00-abc-def-01");
+    assert_eq!(header("traceparent"), "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
     assert_eq!(record.key.as_deref(), Some(b"acme".as_ref()));
     let posted = &world.posted()[0];
     assert_eq!((posted.fee_minor, posted.sequence), (305, 1));

@@ -134,7 +134,12 @@ impl World {
 
     pub fn command(&self, command: &LedgerCommand) {
         let key = format!("{}:main", command.tenant);
-        self.append(LEDGER_COMMAND, &key, &command.encode().unwrap(), &[("traceparent", b"00-abc-def-01")]);
+        self.append(
+            LEDGER_COMMAND,
+            &key,
+            &command.encode().unwrap(),
+            &[("traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")],
+        );
     }
 
     pub fn commands(&self, commands: &[LedgerCommand]) {
