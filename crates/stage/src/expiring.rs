@@ -231,7 +231,7 @@ mod tests {
         let mut effects = MemoryEffects::default();
         let mut clocks = Clocks::default();
         for day in (0..200).step_by(5) {
-            let now = clocks.observe(window, 0, day * DAY + 1, &mut effects).unwrap();
+            let now = clocks.observe(window, 0, day * DAY + 1, &effects).unwrap();
             keep(window, &format!("k{day}"), now, &mut effects);
             clocks.finish(window, &[KIND], 0, &mut effects).unwrap();
             for past in (0..=day).step_by(5) {
@@ -250,18 +250,18 @@ mod tests {
         let window = Window::of_days(Some(35));
         let mut effects = MemoryEffects::default();
         let mut clocks = Clocks::default();
-        assert_eq!(clocks.observe(window, 0, 100, &mut effects).unwrap(), 100);
-        assert_eq!(clocks.observe(window, 0, 90, &mut effects).unwrap(), 100);
+        assert_eq!(clocks.observe(window, 0, 100, &effects).unwrap(), 100);
+        assert_eq!(clocks.observe(window, 0, 90, &effects).unwrap(), 100);
         clocks.finish(window, &[KIND], 0, &mut effects).unwrap();
         let mut restarted = Clocks::default();
-        assert_eq!(restarted.observe(window, 0, 50, &mut effects).unwrap(), 100);
+        assert_eq!(restarted.observe(window, 0, 50, &effects).unwrap(), 100);
     }
 
     #[test]
     fn a_window_does_not_silently_become_another_kind() {
         let mut effects = MemoryEffects::default();
         let mut clocks = Clocks::default();
-        clocks.observe(Window::of_days(Some(35)), 0, 5, &mut effects).unwrap();
+        clocks.observe(Window::of_days(Some(35)), 0, 5, &effects).unwrap();
         clocks.finish(Window::of_days(Some(35)), &[KIND], 0, &mut effects).unwrap();
         assert!(time_reached(Window::of_days(Some(7)), &effects).is_ok());
         assert!(matches!(time_reached(Window::Forever, &effects), Err(Fault::Fatal(_))));
