@@ -30,9 +30,16 @@ def backend() -> str:
 
 
 def is_acceptable_point(encoded: bytes) -> bool:
-    """True for 32 bytes with a canonical y that is not of small order. Whether it is on the curve is found out by the arithmetic."""
+    """True for 32 bytes with a canonical y that is not of small order."""
     y = int.from_bytes(encoded, "little") & (2**255 - 1)
     return len(encoded) == 32 and y < P and y not in SMALL_ORDER_YS
+
+
+def is_point(encoded: bytes) -> bool:
+    """True if the 32 bytes are a point of the curve, in whatever encoding: without that they are no key at all."""
+    y = int.from_bytes(encoded, "little") & (2**255 - 1)
+    # x^2 = (y^2 - 1) / (d y^2 + 1) has a root if this product, which differs from it by a square, is 0 or a square.
+    return pow((y * y - 1) * (D * y * y + 1), (P - 1) // 2, P) in (0, 1)
 
 
 def verify(public: bytes, signature: bytes, message: bytes) -> bool:

@@ -9,6 +9,7 @@ from typing import NamedTuple, Optional
 
 from . import strict_json
 from .canonical import canonical
+from .ed25519 import is_point
 
 BASE64URL = re.compile(r"[A-Za-z0-9_-]*")
 
@@ -67,8 +68,8 @@ def read_entries(entries: list, others_allowed: bool) -> dict:
 def _read_entry(entry: dict, place: int) -> Key:
     x, kid, nbf = entry.get("x"), entry.get("kid"), entry.get("nbf")
     public = from_base64url(x) if isinstance(x, str) else None
-    if public is None or len(public) != 32:
-        raise UnusableKeys(f"keys/{place}: x is not 32 bytes in base64url")
+    if public is None or len(public) != 32 or not is_point(public):
+        raise UnusableKeys(f"keys/{place}: x is not an Ed25519 key in base64url")
     if kid != thumbprint(x):
         raise UnusableKeys(f"keys/{place}: kid is not the RFC 7638 thumbprint of the key")
     if (entry.get("use"), entry.get("alg")) != ("sig", "EdDSA"):
