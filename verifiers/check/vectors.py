@@ -33,3 +33,8 @@ def requests():
                 if name in vector:
                     request[name] = vector[name]
             yield f"{file}: {vector['name']}", request, {name: vector[name] for name in ("verdict", "index", "exit")}
+
+
+if __name__ == "__main__":
+    for vector in requests():
+        print(json.dumps(vector))
