@@ -14,7 +14,7 @@ async function answer(request) {
     keys = await parseJwks(bytesOf(request.keys));
   } catch (error) {
     if (!(error instanceof UnusableKeys)) throw error;
-    return { verdict: null, index: 0, check: null, exit: 2 };
+    return { verdict: null, index: null, check: null, exit: 2 };
   }
   const payloads = (request.payloads ?? []).map((payload) => (payload === null ? null : bytesOf(payload)));
   const verdict = await verify(bytesOf(request.text), keys, { payloads, trustEmbeddedKeys: request.trust_embedded_keys ?? false });

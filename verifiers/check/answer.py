@@ -26,7 +26,7 @@ def answer(request):
     try:
         keys = countersign_verify.parse_jwks(request["keys"].encode("utf-8"))
     except countersign_verify.UnusableKeys:
-        return {"verdict": None, "index": 0, "check": None, "exit": 2}
+        return {"verdict": None, "index": None, "check": None, "exit": 2}
     payloads = [None if payload is None else payload.encode("utf-8") for payload in request.get("payloads", [])]
     verdict = countersign_verify.verify(request["text"].encode("utf-8"), keys, payloads, request.get("trust_embedded_keys", False))
     return {"verdict": verdict.verdict, "index": verdict.index, "check": verdict.check, "exit": verdict.exit_code}

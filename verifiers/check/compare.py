@@ -130,7 +130,7 @@ def ask_binary(binary, folder, request):
     command += ["--trust-embedded-keys"] * request.get("trust_embedded_keys", False)
     ended = subprocess.run(command, capture_output=True)
     # Without a usable key document there is no verdict, only the exit code.
-    answer = json.loads(ended.stdout) if ended.stdout else {"verdict": None, "index": 0}
+    answer = json.loads(ended.stdout) if ended.stdout else {"verdict": None, "index": None}
     return {"verdict": answer["verdict"], "index": answer["index"], "exit": ended.returncode}
 
 

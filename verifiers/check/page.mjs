@@ -1,18 +1,22 @@
 // The page in a headless Chromium, opened from its file: files are dropped on it, and what it then says is compared.
 //
-//   vectors.py's requests on stdin | node page.mjs CHROMIUM [PICTURES_DIR]
+//   vectors.py's requests on stdin | node page.mjs CHROMIUM [--pictures DIR] [--taken DIR]
 //
+// --taken names a folder with a bundle.json of a running pipeline, its jwks.json and the payloads. --pictures keeps screenshots.
 // A line of stdin is [name, request, wanted]. Every vector is dropped on the page, but those with payloads, which the page takes in any
 // order and not by place; some stories of their own follow. Exit code 1 if anything differed, was logged, or was sent anywhere.
 
 import assert from "node:assert/strict";
-import { writeFile } from "node:fs/promises";
+import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
+import { parseArgs } from "node:util";
 
 import { Browser } from "./browser.mjs";
 
-const [chromium, pictures] = process.argv.slice(2);
+const { values, positionals } = parseArgs({ allowPositionals: true, options: { pictures: { type: "string" }, taken: { type: "string" } } });
+const { pictures, taken } = values;
+const [chromium] = positionals;
 const PAGE = new URL("../js/index.html", import.meta.url).href;
 
 // --- Inside the page -------------------------------------------------------------------------------------------------------------
@@ -187,6 +191,14 @@ async function stories(page, ask, requests) {
     }));
     assert.deepEqual({ unnamed, live }, { unnamed: 0, live: "status" });
   });
+  if (taken) {
+    await check("the bundle of a running pipeline is good, with its payloads", async () => {
+      const file = (name) => readFile(join(taken, name), "utf8");
+      const all = await Promise.all([0, 1, 2].map((number) => file(`payload-${number}.json`)));
+      const { verdict, tone, marks, why } = await ask({ evidence: await file("bundle.json"), keys: await file("jwks.json"), payloads: all });
+      assert.deepEqual([verdict, tone, marks], ["ok", "good", Array(3).fill("✓ ok")], why);
+    });
+  }
   await check("it threw nothing, logged nothing and asked nobody", async () => assert.deepEqual(complaints, []));
   await check("its policy stops a request", async () => {
     const stopped = await page.call(() => fetch("data:,x").then(() => false, () => true));

@@ -15,9 +15,9 @@ ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
 
 def case(name, document, verdict, **more):
-    """A vector of one receipt; a text is taken as it is. `index` 0 unless it is ok or says otherwise."""
+    """A vector of one receipt; a text is taken as it is. `index` 0 unless nothing failed in it or the case says otherwise."""
     text = document if isinstance(document, str) else json.dumps(document, separators=(",", ":"))
-    return {"name": name, "text": text, "keys": "standing", "verdict": verdict, "index": None if verdict == "ok" else 0, **more}
+    return {"name": name, "text": text, "keys": "standing", "verdict": verdict, "index": None if verdict in ("ok", None) else 0, **more}
 
 
 def keyed(name, document, verdict, *entries, **more):
