@@ -4,11 +4,7 @@ use std::cmp::Ordering;
 
 /// Appends a string with the escapes of RFC 8785 section 3.2.2.2: the shortest ones, and no others.
 pub fn write_string(text: &str, out: &mut Vec<u8>) {
-    write_string_bytes(text.as_bytes(), out);
-}
-
-/// As [`write_string`], for bytes that are known to be UTF-8.
-pub(crate) fn write_string_bytes(mut rest: &[u8], out: &mut Vec<u8>) {
+    let mut rest = text.as_bytes();
     out.push(b'"');
     while let Some(at) = rest.iter().position(|&byte| needs_escape(byte)) {
         let (plain, from) = rest.split_at(at);

@@ -5,6 +5,7 @@
 mod members;
 mod read;
 mod walk;
+pub mod written;
 
 use std::ops::Range;
 

@@ -40,6 +40,22 @@ const SAFE_INTEGER_MAX: f64 = 9_007_199_254_740_991.0;
 /// Integers of up to so many bytes are safe and their own canonical form.
 const PLAIN_INTEGER_BYTES: usize = 15;
 
+/// A number as it stands in the text.
+pub(super) struct NumberText<'a> {
+    text: &'a [u8],
+    /// What stands before the exponent.
+    mantissa: &'a [u8],
+    /// Without fraction and exponent.
+    is_written_integer: bool,
+}
+
+impl<'a> NumberText<'a> {
+    pub(super) fn as_str(&self) -> &'a str {
+        // Digits, signs, a point and a letter: all ASCII.
+        std::str::from_utf8(self.text).unwrap_or_default()
+    }
+}
+
 /// A place in the text.
 pub(super) struct Reader<'a> {
     bytes: &'a [u8],
@@ -109,24 +125,31 @@ impl<'a> Reader<'a> {
 
     /// `true`, `false` or `null`.
     pub(super) fn literal(&mut self, word: &'static str, out: &mut Vec<u8>) -> Result<(), Fault> {
-        if !self.rest().starts_with(word.as_bytes()) {
-            return Err(self.malformed("expected a value"));
-        }
-        self.at += word.len();
+        self.word(word)?;
         out.extend_from_slice(word.as_bytes());
         Ok(())
     }
 
-    /// A string, from its opening quote.
-    pub(super) fn string(&mut self, form: Form, out: &mut Vec<u8>) -> Result<(), Fault> {
+    /// As [`Reader::literal`], without writing.
+    pub(super) fn word(&mut self, word: &'static str) -> Result<(), Fault> {
+        if !self.rest().starts_with(word.as_bytes()) {
+            return Err(self.malformed("expected a value"));
+        }
+        self.at += word.len();
+        Ok(())
+    }
+
+    /// A string, from its opening quote. Answers whether every character stood for itself.
+    pub(super) fn string(&mut self, form: Form, out: &mut Vec<u8>) -> Result<bool, Fault> {
         self.expect(b'"', "expected a string")?;
         if form == Form::Escaped {
             out.push(b'"');
         }
+        let mut is_plain = true;
         loop {
             let rest = self.rest();
-            let run = rest.iter().position(|&byte| needs_escape(byte) || byte >= 0xef).unwrap_or(rest.len());
-            let (plain, special) = rest.split_at(run);
+            let (plain, special) = rest.split_at(plain_run(rest));
+            let run = plain.len();
             out.extend_from_slice(plain);
             self.at += run;
             match special.first() {
@@ -135,6 +158,7 @@ impl<'a> Reader<'a> {
                 Some(b'\\') => {
                     let character = self.escape()?;
                     push_character(character, form, out);
+                    is_plain = false;
                 }
                 Some(0..=0x1f) => return Err(self.malformed("a control character in a string must be escaped")),
                 Some(_) => self.wide_character(out)?,
@@ -144,7 +168,12 @@ impl<'a> Reader<'a> {
         if form == Form::Escaped {
             out.push(b'"');
         }
-        Ok(())
+        Ok(is_plain)
+    }
+
+    /// Goes back to a place where it was.
+    pub(super) fn return_to(&mut self, offset: usize) {
+        self.at = offset;
     }
 
     /// A character from U+F000 on, written as itself: noncharacters are among these.
@@ -221,6 +250,17 @@ impl<'a> Reader<'a> {
 
     /// A number, by the rule of evidence.md section 1.
     pub(super) fn number(&mut self, out: &mut Vec<u8>) -> Result<(), Fault> {
+        let start = self.at;
+        let number = self.number_text()?;
+        if number.is_written_integer && number.text.len() <= PLAIN_INTEGER_BYTES {
+            out.extend_from_slice(if number.text == b"-0" { b"0" } else { number.text });
+            return Ok(());
+        }
+        write_checked(&number, out).map_err(|(code, detail)| Fault::new(code, start, detail))
+    }
+
+    /// A number by its grammar (RFC 8259 section 6) alone.
+    pub(super) fn number_text(&mut self) -> Result<NumberText<'a>, Fault> {
         let (start, rest) = (self.at, self.rest());
         self.eat(b'-');
         if !self.eat(b'0') {
@@ -236,15 +276,9 @@ impl<'a> Reader<'a> {
             let _sign = self.eat(b'+') || self.eat(b'-');
             self.digits()?;
         }
-        let text = rest.get(..self.at - start).unwrap_or(&[]);
-        let mantissa = rest.get(..mantissa_end - start).unwrap_or(&[]);
-        let is_written_integer = !has_fraction && !has_exponent;
-        if is_written_integer && text.len() <= PLAIN_INTEGER_BYTES {
-            out.extend_from_slice(if text == b"-0" { b"0" } else { text });
-            return Ok(());
-        }
-        let is_zero = !mantissa.iter().any(|byte| (b'1'..=b'9').contains(byte));
-        write_checked(text, is_zero, is_written_integer, out).map_err(|(code, detail)| Fault::new(code, start, detail))
+        let text = rest.get(..self.at - start).unwrap_or_default();
+        let mantissa = rest.get(..mantissa_end - start).unwrap_or_default();
+        Ok(NumberText { text, mantissa, is_written_integer: !has_fraction && !has_exponent })
     }
 
     /// At least one digit.
@@ -316,26 +350,42 @@ fn push_character(character: char, form: Form, out: &mut Vec<u8>) {
 }
 
 /// Writes a number's ECMAScript form, unless binary64 would change what it says.
-fn write_checked(
-    text: &[u8],
-    is_zero: bool,
-    is_written_integer: bool,
-    out: &mut Vec<u8>,
-) -> Result<(), (DoorCode, &'static str)> {
+fn write_checked(number: &NumberText<'_>, out: &mut Vec<u8>) -> Result<(), (DoorCode, &'static str)> {
     // The grammar was checked: what Rust reads here is the same number, correctly rounded.
-    let number = std::str::from_utf8(text).ok().and_then(|text| text.parse::<f64>().ok());
-    let number = number.ok_or((DoorCode::Malformed, "expected a number"))?;
-    if number.is_infinite() {
+    let value = number.as_str().parse::<f64>().map_err(|_| (DoorCode::Malformed, "expected a number"))?;
+    if value.is_infinite() {
         return Err((DoorCode::NumberOverflow, "the number is beyond binary64"));
     }
-    if number == 0.0 && !is_zero {
+    if value == 0.0 && number.mantissa.iter().any(|byte| (b'1'..=b'9').contains(byte)) {
         return Err((DoorCode::NumberUnderflow, "the number is not zero and becomes zero in binary64"));
     }
     let from = out.len();
-    write_number(number, out);
-    let is_integer = || is_written_integer || !out.iter().skip(from).any(|byte| matches!(byte, b'.' | b'e'));
-    if number.abs() > SAFE_INTEGER_MAX && is_integer() {
+    write_number(value, out);
+    let is_integer = || number.is_written_integer || !out.iter().skip(from).any(|byte| matches!(byte, b'.' | b'e'));
+    if value.abs() > SAFE_INTEGER_MAX && is_integer() {
         return Err((DoorCode::UnsafeInteger, "an integer outside -(2^53-1)..2^53-1; send it as a string"));
     }
     Ok(())
+}
+
+/// How many bytes at the beginning stand for themselves in a string and need no look: no quote, backslash or control
+/// character, and no first byte of a character from U+F000 on.
+fn plain_run(bytes: &[u8]) -> usize {
+    let is_special = |byte: &u8| needs_escape(*byte) || *byte >= 0xef;
+    let words = bytes.as_chunks::<8>().0.iter();
+    // Beyond ASCII it goes on byte by byte.
+    let ascii = words.take_while(|word| is_plain_ascii(**word)).count() * 8;
+    let rest = bytes.get(ascii..).unwrap_or_default();
+    ascii + rest.iter().position(is_special).unwrap_or(rest.len())
+}
+
+/// Whether none of eight bytes is a control character, a quote, a backslash, or beyond ASCII: all at once, by the borrow
+/// that a subtraction leaves in the highest bit of each byte.
+fn is_plain_ascii(word: [u8; 8]) -> bool {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const HIGH: u64 = u64::from_ne_bytes([0x80; 8]);
+    let word = u64::from_ne_bytes(word);
+    let below = |word: u64, bound: u8| word.wrapping_sub(ONES * u64::from(bound)) & !word;
+    let equal = |byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
+    (word | below(word, 0x20) | equal(b'"') | equal(b'\\')) & HIGH == 0
 }

@@ -5,18 +5,26 @@ use std::ops::Range;
 
 use super::read::{Fault, Form, Reader};
 use super::{DoorCode, Limits, push_pointer};
-use crate::canonical::{compare_utf16, write_string_bytes};
+use crate::canonical::compare_utf16;
 
 /// Appends the canonical form, or says what is wrong and on which path.
 pub(super) fn document(bytes: &[u8], limits: &Limits, out: &mut Vec<u8>) -> Result<(), (Fault, String)> {
     let reader = Reader::new(bytes).map_err(|fault| (fault, String::new()))?;
     let base = out.len();
-    let mut walk = Walk { reader, limits, out, base, frames: Vec::new(), members: Vec::new(), names: Vec::new() };
+    // The canonical form is seldom longer than what was written.
+    out.reserve(bytes.len().min(limits.canonical_bytes_max));
+    let members = Vec::with_capacity(MEMBERS_EXPECTED);
+    let (frames, names, ordered) = (Vec::with_capacity(FRAMES_EXPECTED), Vec::new(), Vec::new());
+    let mut walk = Walk { reader, limits, out, base, frames, members, names, ordered };
     walk.run().map_err(|fault| {
         let path = if fault.code() == DoorCode::TooLarge { String::new() } else { walk.path() };
         (fault, path)
     })
 }
+
+/// So much fits before the lists grow.
+const FRAMES_EXPECTED: usize = 8;
+const MEMBERS_EXPECTED: usize = 16;
 
 /// A container that is open.
 struct Frame {
@@ -43,12 +51,20 @@ enum Kind {
 /// A member of an open object.
 #[derive(Clone)]
 struct Member {
-    /// Unescaped, in `names`.
-    name: Range<usize>,
+    name: Name,
     /// `"name":value` in the output.
     text: Range<usize>,
     /// Where the name stands in the input.
     offset: usize,
+}
+
+/// Where a name stands unescaped.
+#[derive(Clone)]
+enum Name {
+    /// In the output itself, for all of its characters stand for themselves.
+    Written(Range<usize>),
+    /// In `names`.
+    Kept(Range<usize>),
 }
 
 enum Next {
@@ -65,6 +81,8 @@ struct Walk<'a, 'o> {
     frames: Vec<Frame>,
     members: Vec<Member>,
     names: Vec<u8>,
+    /// An object's members on their way into order.
+    ordered: Vec<u8>,
 }
 
 impl Walk<'_, '_> {
@@ -83,7 +101,9 @@ impl Walk<'_, '_> {
         match self.reader.peek_token() {
             Some(b'{') => return self.open_object(),
             Some(b'[') => return self.open_array(),
-            Some(b'"') => self.reader.string(Form::Escaped, self.out)?,
+            Some(b'"') => {
+                self.reader.string(Form::Escaped, self.out)?;
+            }
             Some(b'-' | b'0'..=b'9') => self.reader.number(self.out)?,
             Some(b't') => self.reader.literal("true", self.out)?,
             Some(b'f') => self.reader.literal("false", self.out)?,
@@ -171,17 +191,24 @@ impl Walk<'_, '_> {
     fn begin_member(&mut self) -> Result<(), Fault> {
         self.reader.peek_token();
         let offset = self.reader.offset();
-        let name_start = self.names.len();
-        self.reader.string(Form::Plain, &mut self.names)?;
-        let member = Member { name: name_start..self.names.len(), text: self.out.len()..self.out.len(), offset };
-        let name = name_of(&self.names, &member);
-        write_string_bytes(name, self.out);
+        let start = self.out.len();
+        let is_plain = self.reader.string(Form::Escaped, self.out)?;
+        let name = if is_plain {
+            Name::Written(start + 1..self.out.len() - 1)
+        } else {
+            let kept = self.names.len();
+            self.reader.return_to(offset);
+            self.reader.string(Form::Plain, &mut self.names)?;
+            Name::Kept(kept..self.names.len())
+        };
+        let member = Member { name, text: start..self.out.len(), offset };
         let mut order = Ordering::Greater;
         if let Some(Frame { kind: Kind::Object { members_start, is_inside_member, is_sorted, .. }, .. }) =
             self.frames.last_mut()
         {
             if let Some(before) = self.members.get(*members_start..).and_then(<[Member]>::last) {
-                order = compare_utf16(name, name_of(&self.names, before));
+                let texts = (self.out.as_slice(), self.names.as_slice());
+                order = compare_utf16(name_of(texts, &member), name_of(texts, before));
             }
             *is_inside_member = true;
             *is_sorted &= order == Ordering::Greater;
@@ -209,24 +236,27 @@ impl Walk<'_, '_> {
             return Ok(());
         };
         if !is_sorted {
-            let mut members = self.members.split_off(members_start);
-            members.sort_by(|a, b| compare_utf16(name_of(&self.names, a), name_of(&self.names, b)));
+            let texts = (self.out.as_slice(), self.names.as_slice());
+            let members = self.members.get_mut(members_start..).unwrap_or_default();
+            members.sort_unstable_by(|a, b| {
+                compare_utf16(name_of(texts, a), name_of(texts, b)).then_with(|| a.offset.cmp(&b.offset))
+            });
             let twice = members.windows(2).find_map(|pair| match pair {
-                [first, second] if name_of(&self.names, first) == name_of(&self.names, second) => Some(second),
+                [first, second] if name_of(texts, first) == name_of(texts, second) => Some(second.clone()),
                 _ => None,
             });
             if let Some(second) = twice {
-                // The sort is stable: of two equals the second stands later in the text.
-                self.members.push(second.clone());
-                return Err(duplicate(second.offset));
+                let offset = second.offset;
+                self.members.push(second);
+                return Err(duplicate(offset));
             }
-            let mut ordered = Vec::with_capacity(self.out.len() - text_start);
-            for member in &members {
-                ordered.push(if ordered.is_empty() { b'{' } else { b',' });
-                ordered.extend_from_slice(self.out.get(member.text.clone()).unwrap_or(&[]));
+            self.ordered.clear();
+            for member in members.iter() {
+                self.ordered.push(if self.ordered.is_empty() { b'{' } else { b',' });
+                self.ordered.extend_from_slice(self.out.get(member.text.clone()).unwrap_or_default());
             }
             self.out.truncate(text_start);
-            self.out.append(&mut ordered);
+            self.out.extend_from_slice(&self.ordered);
         }
         self.members.truncate(members_start);
         self.names.truncate(names_start);
@@ -236,6 +266,7 @@ impl Walk<'_, '_> {
     /// Where we are, as a JSON pointer.
     fn path(&self) -> String {
         let mut pointer = String::new();
+        let texts = (self.out.as_slice(), self.names.as_slice());
         let mut inner_members_end = self.members.len();
         let mut steps = Vec::with_capacity(self.frames.len());
         for frame in self.frames.iter().rev() {
@@ -244,7 +275,7 @@ impl Walk<'_, '_> {
                 Kind::Object { members_start, is_inside_member, .. } => {
                     let current = self.members.get(members_start..inner_members_end).and_then(<[Member]>::last);
                     if let Some(member) = current.filter(|_| is_inside_member) {
-                        steps.push(String::from_utf8_lossy(name_of(&self.names, member)).into_owned());
+                        steps.push(String::from_utf8_lossy(name_of(texts, member)).into_owned());
                     }
                     inner_members_end = members_start;
                 }
@@ -255,8 +286,13 @@ impl Walk<'_, '_> {
     }
 }
 
-fn name_of<'n>(names: &'n [u8], member: &Member) -> &'n [u8] {
-    names.get(member.name.clone()).unwrap_or(&[])
+/// A member's name, from the output or from the names kept.
+fn name_of<'n>((out, names): (&'n [u8], &'n [u8]), member: &Member) -> &'n [u8] {
+    match &member.name {
+        Name::Written(range) => out.get(range.clone()),
+        Name::Kept(range) => names.get(range.clone()),
+    }
+    .unwrap_or_default()
 }
 
 fn duplicate(offset: usize) -> Fault {
