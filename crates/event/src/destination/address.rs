@@ -48,11 +48,13 @@ impl FromStr for Nat64Prefix {
 impl Nat64Prefix {
     const WELL_KNOWN: Self = Self(v6net(0x0064_ff9b, 0, 0, 0, 96));
 
-    /// The IPv4 address inside. Bits 64 to 71 are not part of it (RFC 6052 section 2.2).
+    fn contains(self, address: Ipv6Addr) -> bool {
+        self.0.contains(&address)
+    }
+
+    /// The IPv4 address inside an address of this prefix. Bits 64 to 71 are not part of it and must be zero (RFC 6052
+    /// section 2.2): what a translator does with others is its own affair, so they are `None`.
     fn embedded(self, address: Ipv6Addr) -> Option<Ipv4Addr> {
-        if !self.0.contains(&address) {
-            return None;
-        }
         let bits = u128::from(address);
         let length = u32::from(self.0.prefix_len());
         let inside = if length == 96 {
@@ -83,11 +85,14 @@ pub fn judge_address(address: IpAddr, nat64_prefixes: &[Nat64Prefix], networks_a
             if address.to_ipv4_mapped().is_some() {
                 return Verdict::Deny("v4_mapped");
             }
-            let translated = std::iter::once(&Nat64Prefix::WELL_KNOWN)
+            // Of prefixes inside each other the longest is what the packet is routed by.
+            let translating = std::iter::once(&Nat64Prefix::WELL_KNOWN)
                 .chain(nat64_prefixes)
-                .find_map(|prefix| prefix.embedded(address));
-            match translated {
-                Some(inside) => judge_address(IpAddr::V4(inside), &[], networks_allowed),
+                .filter(|prefix| prefix.contains(address))
+                .max_by_key(|prefix| prefix.0.prefix_len());
+            match translating.map(|prefix| prefix.embedded(address)) {
+                Some(Some(inside)) => judge_address(IpAddr::V4(inside), &[], networks_allowed),
+                Some(None) => Verdict::Deny("nat64_reserved_bits"),
                 None => judge_v6(address),
             }
         }
@@ -316,8 +321,20 @@ mod tests {
         assert_eq!(inside("2001:67c:64::8.8.8.8", "2001:67c:64::/96"), Verdict::Allow("public"));
         assert_eq!(inside("64:ff9b::10.0.0.1", "2001:67c:64::/96"), Verdict::Deny("private"));
         assert_eq!(inside("::ffff:8.8.8.8", "::ffff:0:0/96"), Verdict::Deny("v4_mapped"));
+        assert_eq!(inside("2001:67c:64:ff08:100:0:1::", "2001:67c:64::/48"), Verdict::Deny("nat64_reserved_bits"));
         assert!("2001:db8::/33".parse::<Nat64Prefix>().is_err());
         assert!("10.0.0.0/8".parse::<Nat64Prefix>().is_err());
+    }
+
+    #[test]
+    fn of_prefixes_inside_each_other_the_longest_decides() {
+        let prefixes = ["2001:67c::/32", "2001:67c:64::/96", "64:ff9b::/48"].map(|prefix| prefix.parse().unwrap());
+        let judge = |address: &str| judge_address(address.parse().unwrap(), &prefixes, &[]);
+        assert_eq!(judge("2001:67c:64::8.8.8.8"), Verdict::Allow("public"));
+        assert_eq!(judge("2001:67c:64::10.0.0.1"), Verdict::Deny("private"));
+        assert_eq!(judge("2001:67c:808:808::"), Verdict::Allow("public"));
+        assert_eq!(judge("2001:67c:a00:1::"), Verdict::Deny("private"));
+        assert_eq!(judge("64:ff9b::8.8.8.8"), Verdict::Allow("public"), "the well-known prefix stays");
     }
 
     #[test]
