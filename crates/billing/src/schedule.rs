@@ -41,6 +41,8 @@ pub enum ScheduleError {
     Negative,
     #[error("two discounts begin at the same volume")]
     RepeatedVolume,
+    #[error("the smallest fee of a payout is above the smallest payout")]
+    FeeAboveMinimum,
     #[error("the fee cannot be computed")]
     Money(#[source] MoneyError),
 }
