@@ -115,14 +115,22 @@ impl Message<'_> {
         [self.id.as_bytes(), b".", self.timestamp.as_bytes(), b".", self.body].concat()
     }
 
-    fn check(&self, clock: Clock) -> Result<(), Invalid> {
+    /// Checks the form of what is signed beside the body, and gives the timestamp in Unix seconds.
+    ///
+    /// # Errors
+    /// `Id` or `Timestamp`: a signature over such a message could belong to another one.
+    pub fn sent_at(&self) -> Result<i64, Invalid> {
         if self.id.is_empty() || self.id.contains('.') {
             return Err(Invalid::Id);
         }
         let is_plain = self.timestamp.bytes().all(|byte| byte.is_ascii_digit());
         let is_padded = self.timestamp.len() > 1 && self.timestamp.starts_with('0');
         let timestamp = self.timestamp.parse::<i64>().ok().filter(|_| is_plain && !is_padded);
-        let timestamp = timestamp.ok_or(Invalid::Timestamp)?;
+        timestamp.ok_or(Invalid::Timestamp)
+    }
+
+    fn check(&self, clock: Clock) -> Result<(), Invalid> {
+        let timestamp = self.sent_at()?;
         if timestamp.abs_diff(clock.now) <= clock.tolerance_seconds {
             return Ok(());
         }
