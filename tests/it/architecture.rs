@@ -9,7 +9,8 @@ use serde::Deserialize;
 use crate::repository;
 
 /// Crates that do no IO, read no clock and start no thread, each with those of ours that it may know.
-const PURE: [(&str, &[&str]); 3] = [("event", &[]), ("proof", &["event"]), ("billing", &["event"])];
+const PURE: [(&str, &[&str]); 4] =
+    [("event", &[]), ("proof", &["event"]), ("billing", &["event"]), ("compat", &["event"])];
 /// What would make a crate impure, wherever in its dependencies it lies.
 const IMPURE: [&str; 11] =
     ["axum", "fjall", "hyper", "hyper-util", "mio", "rdkafka", "reqwest", "rustls", "socket2", "sqlx", "tokio"];
