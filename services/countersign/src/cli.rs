@@ -57,6 +57,8 @@ pub(crate) enum Command {
     Role(RoleCommand),
     /// Send documents and show how it goes
     Send(crate::commands::send::SendArgs),
+    /// Work out what we would: canonical form, fees, address rules and more, a JSON request a line
+    Eval(crate::commands::eval::EvalArgs),
     /// Verify a receipt, a chain or a bundle offline
     Verify(crate::commands::verify::VerifyArgs),
     /// Where an exchange is: each hop, receipt, usage and postings

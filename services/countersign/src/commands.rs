@@ -6,6 +6,7 @@ pub(crate) mod config;
 pub(crate) mod dead;
 pub(crate) mod demo;
 pub(crate) mod doctor;
+pub(crate) mod eval;
 pub(crate) mod keys;
 pub(crate) mod producers;
 pub(crate) mod send;
@@ -30,6 +31,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
             crate::up::run(&serve, &[role])
         }
         Command::Send(args) => send::run(&args),
+        Command::Eval(args) => eval::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Why(args) => why::run(&args),
         Command::Keys(command) => keys::run(&command),
