@@ -437,6 +437,8 @@ def precedence():
     yield case("order: unknown member before missing member", without({**FIRST, "x": 1}, "cid"), "unknown_member")
     yield case("order: unknown member before a malformed value", {**FIRST, "x": 1, "hop": "1"}, "unknown_member")
     yield case("order: missing member before a malformed value", without({**FIRST, "hop": "1"}, "cid"), "missing_member")
+    twice_wrong = changed(FIRST, type={"payload": 1, "target": None}, policy={**FIRST["policy"], "x": 1})
+    yield case("order: an unknown member inside before a malformed value elsewhere", twice_wrong, "unknown_member")
     yield case("order: malformed before the hash", {**FIRST, "tenant": "Acme"}, "malformed")
     yield case("order: a wrong header before the hash", {**sealed(FIRST, header='{"alg":"none"}'), "cid": NO_CID}, "malformed")
     yield case("order: the hash before the signature", {**sealed(FIRST, STRANGER, MAIN.header(RECEIPT_TYP)), "cid": NO_CID}, "hash_mismatch")

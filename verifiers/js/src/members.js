@@ -67,8 +67,13 @@ export function isObject(value) {
   return value !== null && typeof value === "object" && !Array.isArray(value);
 }
 
-// Names before values: unknown ones, missing ones, then the same inside, then each value.
+// Shape before values: the outer names and those inside, unknown ones before missing ones, and only then what stands there.
 export function checkMembers(what, value, members) {
+  checkNames(what, value, members);
+  checkValues(what, value, members);
+}
+
+function checkNames(what, value, members) {
   if (!isObject(value)) throw new Failed("malformed", "members", `${what} is not an object`);
   for (const name of Object.keys(value)) {
     if (!members.has(name)) {
@@ -79,13 +84,22 @@ export function checkMembers(what, value, members) {
     if (!(name in value)) throw new Failed("missing_member", "members", `${what} lacks the member ${name}`);
   }
   for (const [name, check] of members) {
-    if (check instanceof Map && !(value[name] === null && NULLABLE.has(name))) checkMembers(name, value[name], check);
+    if (check instanceof Map && !isAllowedNull(name, value)) checkNames(name, value[name], check);
   }
+}
+
+function checkValues(what, value, members) {
   for (const [name, check] of members) {
-    if (!(check instanceof Map) && !check(value[name])) {
+    if (isAllowedNull(name, value)) continue;
+    if (check instanceof Map) checkValues(name, value[name], check);
+    else if (!check(value[name])) {
       throw new Failed("malformed", "members", `${name} of ${what} is not what version 1 has there`);
     }
   }
+}
+
+function isAllowedNull(name, value) {
+  return NULLABLE.has(name) && value[name] === null;
 }
 
 // Milliseconds since 1970 of `2026-11-21T10:00:00.123Z`, or null if it is not that form or no time. There is no second 60.

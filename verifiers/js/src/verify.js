@@ -111,7 +111,7 @@ function indexOf({ code, path, rootNames }) {
   if (code === "malformed_json") return null;
   if (typeof path[0] === "number") return path[0];
   if (path[0] === "receipts" && path.length > 1) return path[1];
-  return rootNames.length > 0 && !rootNames.some((name) => BUNDLE_ONLY.includes(name)) ? 0 : null;
+  return rootNames.some((name) => BUNDLE_ONLY.includes(name)) ? null : 0;
 }
 
 // --- Receipts --------------------------------------------------------------------------------------------------------------------

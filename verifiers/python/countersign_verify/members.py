@@ -90,7 +90,12 @@ NULLABLE = ("amount",)
 
 
 def check_members(what: str, value, members: dict) -> None:
-    """Names before values: unknown ones, missing ones, then the same inside, then each value."""
+    """Shape before values: the outer names and those inside, unknown ones before missing ones, and only then what stands there."""
+    _check_names(what, value, members)
+    _check_values(what, value, members)
+
+
+def _check_names(what: str, value, members: dict) -> None:
     if not isinstance(value, dict):
         raise Failed("malformed", "members", f"{what} is not an object")
     for name in value:
@@ -100,13 +105,22 @@ def check_members(what: str, value, members: dict) -> None:
         if name not in value:
             raise Failed("missing_member", "members", f"{what} lacks the member {name}")
     for name, check in members.items():
-        if not isinstance(check, dict):
-            continue
-        if not (value[name] is None and name in NULLABLE):
-            check_members(name, value[name], check)
+        if isinstance(check, dict) and not _is_allowed_null(name, value):
+            _check_names(name, value[name], check)
+
+
+def _check_values(what: str, value: dict, members: dict) -> None:
     for name, check in members.items():
-        if not isinstance(check, dict) and not check(value[name]):
+        if _is_allowed_null(name, value):
+            continue
+        if isinstance(check, dict):
+            _check_values(name, value[name], check)
+        elif not check(value[name]):
             raise Failed("malformed", "members", f"{name} of {what} is not what version 1 has there")
+
+
+def _is_allowed_null(name: str, value: dict) -> bool:
+    return name in NULLABLE and value[name] is None
 
 
 TIME = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})T([0-9]{2}):([0-9]{2}):([0-9]{2})\.([0-9]{3})Z")

@@ -118,7 +118,7 @@ def _index_of(refused: strict_json.Refused) -> Optional[int]:
         return path[0]
     if path[:1] == ["receipts"] and len(path) > 1:
         return path[1]
-    return 0 if refused.root_names and BUNDLE_ONLY.isdisjoint(refused.root_names) else None
+    return 0 if BUNDLE_ONLY.isdisjoint(refused.root_names) else None
 
 
 # --- Receipts ---------------------------------------------------------------------------------------------------------------------
