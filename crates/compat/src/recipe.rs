@@ -126,7 +126,7 @@ impl Refusal {
 /// Members that a recipe does not take are passed over, as the older systems do; one that it needs is never made up.
 ///
 /// # Errors
-/// What is not JSON that may enter (numbers apart, S-43 excepted), and what lacks a member.
+/// What is not JSON that may enter (numbers and noncharacters apart, S-43 excepted), and what lacks a member.
 pub fn hash(recipe: Recipe, input: &[u8]) -> Result<Hashed, Refusal> {
     let read = || Value::read(input);
     let (preimage, prefix, digits) = match recipe {

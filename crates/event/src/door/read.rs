@@ -60,6 +60,8 @@ impl<'a> NumberText<'a> {
 pub(super) struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
+    /// Whether strings may hold noncharacters.
+    takes_any_character: bool,
 }
 
 impl<'a> Reader<'a> {
@@ -69,9 +71,14 @@ impl<'a> Reader<'a> {
             return Err(Fault::new(DoorCode::Malformed, 0, "the document begins with a byte order mark"));
         }
         match std::str::from_utf8(bytes) {
-            Ok(_) => Ok(Self { bytes, at: 0 }),
+            Ok(_) => Ok(Self { bytes, at: 0, takes_any_character: false }),
             Err(error) => Err(Fault::new(DoorCode::Malformed, error.valid_up_to(), "the document is not UTF-8")),
         }
+    }
+
+    /// From here on strings may hold noncharacters.
+    pub(super) fn take_any_character(&mut self) {
+        self.takes_any_character = true;
     }
 
     pub(super) fn offset(&self) -> usize {
@@ -186,7 +193,7 @@ impl<'a> Reader<'a> {
             [_, second, 0xbf, 0xbe | 0xbf] => second & 0x0f == 0x0f,
             _ => false,
         };
-        if is_noncharacter {
+        if is_noncharacter && !self.takes_any_character {
             return Err(self.noncharacter(self.at));
         }
         out.extend_from_slice(encoded);
@@ -215,7 +222,8 @@ impl<'a> Reader<'a> {
             _ => return Err(Fault::new(DoorCode::Malformed, start, "an unknown escape sequence")),
         };
         let code_point = u32::from(character);
-        if (0xfdd0..=0xfdef).contains(&code_point) || code_point & 0xfffe == 0xfffe {
+        let is_noncharacter = (0xfdd0..=0xfdef).contains(&code_point) || code_point & 0xfffe == 0xfffe;
+        if is_noncharacter && !self.takes_any_character {
             return Err(self.noncharacter(start));
         }
         Ok(character)

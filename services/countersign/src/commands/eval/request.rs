@@ -1,7 +1,8 @@
 //! A request as it comes through the strict JSON door, its members read one by one, and the answer that is written.
 
 use billing::{Currency, CurrencyError, Decimal, Minor, MoneyError};
-use event::door::{self, Limits, canonicalise, push_pointer};
+use event::door::written::{self, Written};
+use event::door::{self, Limits, canonicalise_at, push_pointer};
 use serde_json::{Map, Value, json};
 
 use super::LINE_BYTES_MAX;
@@ -78,14 +79,47 @@ fn written(id: Option<Value>, outcome: Outcome) -> String {
     Value::Object(answer).to_string()
 }
 
-/// Reads what the door lets in: no name twice, no number that would be rounded.
+/// Reads what the door lets in: no name twice, no number that would be rounded. Texts may hold any character: whether the
+/// document in one may is for that document's own door to say.
 fn read(text: &[u8]) -> Result<Value, door::Refusal> {
-    let limits = Limits { canonical_bytes_max: LINE_BYTES_MAX, ..Limits::default() };
+    value_of(&written::read(text)?, &mut String::new())
+}
+
+fn value_of(written: &Written<'_>, pointer: &mut String) -> Result<Value, door::Refusal> {
+    let here = pointer.len();
+    Ok(match written {
+        Written::Null => Value::Null,
+        Written::Boolean(truth) => Value::Bool(*truth),
+        Written::Number(text) => number_of(text, pointer)?,
+        Written::Text(text) => Value::String(text.clone()),
+        Written::List(items) => {
+            let mut values = Vec::with_capacity(items.len());
+            for (index, item) in items.iter().enumerate() {
+                push_pointer(pointer, &index.to_string());
+                values.push(value_of(item, pointer)?);
+                pointer.truncate(here);
+            }
+            Value::Array(values)
+        }
+        Written::Object(members) => {
+            let mut values = Map::new();
+            for (name, member) in members {
+                push_pointer(pointer, name);
+                values.insert(name.clone(), value_of(member, pointer)?);
+                pointer.truncate(here);
+            }
+            Value::Object(values)
+        }
+    })
+}
+
+/// A number by its canonical form.
+fn number_of(text: &str, pointer: &str) -> Result<Value, door::Refusal> {
     let mut canonical = Vec::new();
-    canonicalise(text, &limits, &mut canonical)?;
+    canonicalise_at(pointer, text.as_bytes(), &Limits::default(), &mut canonical)?;
     serde_json::from_slice(&canonical).map_err(|error| door::Refusal {
         code: door::DoorCode::Malformed,
-        pointer: String::new(),
+        pointer: pointer.to_owned(),
         detail: error.to_string(),
         offset: 0,
     })

@@ -196,6 +196,7 @@ fn canonicalize_takes_text_or_bytes_and_points_into_the_document() {
     assert_eq!(answer["ok"]["cid"], digest);
     assert_eq!(ask("canonicalize", &json!({"base64": "eyJhIjoxfQ=="}))["ok"]["canonical"], "{\"a\":1}");
     refused("canonicalize", &json!({"text": "{\"a\":[1,1e400]}"}), "not_i_json", "/a/1");
+    refused("canonicalize", &json!({"text": "[\"\u{ffff}\"]"}), "not_i_json", "/0");
     refused("canonicalize", &json!({"text": ""}), "malformed_json", "");
     refused("canonicalize", &json!({"base64": "/w=="}), "malformed_json", "");
     refused("canonicalize", &json!({"text": "[".repeat(65)}), "payload_too_deep", &"/0".repeat(64));
