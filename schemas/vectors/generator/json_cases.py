@@ -1,4 +1,4 @@
-"""What the JSON door lets in, with its canonical form, and what it refuses, with the code and the pointer (evidence.md, section 1).
+"""What the JSON door lets in, with its canonical form, and what it refuses, with the code and the pointer (docs/contracts/receipt.md).
 
 Canonical forms are written out here, not computed. The number table is in two columns: a spelling, and what ECMAScript writes.
 """

@@ -1,4 +1,4 @@
-// RFC 8785 bytes of what `parse` read, and the digests and ids over them (evidence.md, section 2).
+// RFC 8785 bytes of what `parse` read, and the digests and ids over them (docs/contracts/receipt.md).
 
 const UTF8 = new TextEncoder();
 const SHORT_ESCAPES = new Map([['"', '\\"'], ["\\", "\\\\"], ["\b", "\\b"], ["\f", "\\f"], ["\n", "\\n"], ["\r", "\\r"], ["\t", "\\t"]]);

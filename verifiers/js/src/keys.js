@@ -1,4 +1,4 @@
-// The keys that are trusted: what a JWKS document (RFC 7517, 8037) lists, as the contract writes an entry (evidence.md, section 3).
+// The keys that are trusted: what a JWKS document (RFC 7517, 8037) lists, as the contract writes an entry (docs/contracts/receipt.md).
 
 import { fromBase64url, toBase64url } from "./base64url.js";
 import { canonical, sha256 } from "./canonical.js";

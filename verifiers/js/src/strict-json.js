@@ -1,4 +1,4 @@
-// The JSON door: bytes become a value only if they are I-JSON as the contract has it (evidence.md, section 1).
+// The JSON door: bytes become a value only if they are I-JSON as the contract has it (docs/contracts/receipt.md).
 //
 // `JSON.parse` forgives repeated names and rounds large integers, so it is not used. Objects come out without a prototype: `__proto__`
 // is a name like any other. Nothing is repaired: the first fault is thrown.

@@ -105,5 +105,9 @@ def _as_text(file: str, verdict: Verdict) -> str:
     return "".join(sign if sign.isascii() and sign.isprintable() else f"\\u{{{ord(sign):x}}}" for sign in line)
 
 
-if __name__ == "__main__":
+def console() -> None:
     sys.exit(main())
+
+
+if __name__ == "__main__":
+    console()

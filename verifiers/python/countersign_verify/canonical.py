@@ -1,4 +1,4 @@
-"""RFC 8785 bytes of what `strict_json` read, and the digests and ids over them (evidence.md, section 2)."""
+"""RFC 8785 bytes of what `strict_json` read, and the digests and ids over them (docs/contracts/receipt.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The keys that are trusted: what a JWKS document (RFC 7517, 8037) lists, as the contract writes an entry (evidence.md, section 3)."""
+"""The keys that are trusted: what a JWKS document (RFC 7517, 8037) lists, as the contract writes an entry (docs/contracts/receipt.md)."""
 
 from __future__ import annotations
 

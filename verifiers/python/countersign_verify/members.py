@@ -1,4 +1,4 @@
-"""What the members of a receipt and of a bundle must be (evidence.md, sections 2, 3 and 5), before anything is computed."""
+"""What the members of a receipt and of a bundle must be (docs/contracts/receipt.md), before anything is computed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The JSON door: bytes become a value only if they are I-JSON as the contract has it (evidence.md, section 1).
+"""The JSON door: bytes become a value only if they are I-JSON as the contract has it (docs/contracts/receipt.md).
 
 `json.loads` forgives repeated names, rounds large integers and reads `NaN`, so it is not used. A number comes out as `int` where it is
 an integer and as `float` otherwise; `1.0` is the integer 1, and `-0` is 0. Nothing is repaired: the first fault is raised.

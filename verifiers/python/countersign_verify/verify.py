@@ -1,4 +1,4 @@
-"""Receipts, chains and bundles: the checks of evidence.md sections 4 and 5, in its order, and the verdict on the first that fails.
+"""Receipts, chains and bundles: the checks of docs/contracts/receipt.md, in its order, and the verdict on the first that fails.
 
 Receipts are judged one after the other: all that concerns the first, its place in the chain included, before the second is looked at.
 What concerns a bundle as a whole has the index None: its own members come before its receipts, its digest and signature after them.
