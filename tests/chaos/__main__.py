@@ -39,6 +39,7 @@ def parsed():
     parser.add_argument("--minutes", type=float, default=2.0, help="how long it is loaded and struck [2]")
     parser.add_argument("--seed", type=int, default=1, help="of the plan of faults and of what is sent [1]")
     parser.add_argument("--rate", type=float, help="exchanges a second [60 local, 30 cluster]")
+    parser.add_argument("--recover-within", type=float, metavar="S", help="a recovery that takes longer does not hold")
     parser.add_argument("--plan", action="store_true", help="print the plan of faults and do nothing")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the report there as JSON too")
     parser.add_argument("--keep", action="store_true", help="keep the directory of the run also when everything held")

@@ -652,7 +652,7 @@ def one_transaction(story, found, result):
 @check("the last stable offset reaches every end in time", log_only=True)
 def stable(story, found, result):
     """An end seen at some moment is stable within the transaction timeout and ten seconds, not counting the time in which a
-    broker was away."""
+    broker was away; at last every end is."""
     away = [(fault["at"], fault["until"]) for fault in found.faults if fault["target"].startswith("broker")]
     timeout = (found.transactions.timeout_ms / 1000 if found.transactions else 0) or TRANSACTION_TIMEOUT_S
     reached = defaultdict(lambda: ([], []))
@@ -661,18 +661,22 @@ def stable(story, found, result):
             offsets, times = reached[place]
             offsets.append(max(last_stable, offsets[-1] if offsets else 0))
             times.append(at)
-    last_sample = found.stable[-1][0] if found.stable else 0.0
+    for place, (_, times) in reached.items():
+        if times[-1] < found.stable[-1][0]:
+            result.fault(f"{place} was not seen again after {found.stable[-1][0] - times[-1]:.1f} s before the end")
     for at, places in found.stable:
         for place, (_, end) in places.items():
             result.looked_at += 1
             offsets, times = reached[place]
             index = bisect.bisect_left(offsets, end)
-            when = times[index] if index < len(offsets) else None
-            outage = sum(max(0.0, min(until, when or last_sample) - max(start, at)) for start, until in away)
-            allowed = at + timeout + LSO_GRACE_S + outage
-            if (when or last_sample) > allowed:
-                told = "never" if when is None else f"after {when - at:.1f} s"
-                result.fault(f"{place}: the end {end} became stable {told}, {allowed - at:.1f} s are allowed")
+            if index == len(offsets):
+                result.fault(f"{place}: the end {end} never became stable")
+                continue
+            when = times[index]
+            outage = sum(max(0.0, min(until, when) - max(start, at)) for start, until in away)
+            allowed = timeout + LSO_GRACE_S + outage
+            if when - at > allowed:
+                result.fault(f"{place}: the end {end} became stable after {when - at:.1f} s, {allowed:.1f} s are allowed")
 
 
 # --- What readers saw meanwhile -------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections import defaultdict
 
+from .oracle import Result
 from .wire import ADMITTED, COMMAND, DELIVERED, POSTED, REJECTED, SEALED, USAGE
 
 SHOWN_MAX = 8
@@ -57,8 +58,21 @@ def recovery(found, story):
     return times
 
 
+def recovered(times, within_s):
+    """A check of its own, where somebody says how long it may take."""
+    result = Result("recovered", f"what was hit works again within {within_s:g} s")
+    for kind, seconds in sorted(times.items()):
+        for one in seconds:
+            result.looked_at += 1
+            if one > within_s:
+                result.fault(f"{kind}: {one:.1f} s")
+    return result
+
+
 def make(options, faults, story, found, results, ends, sent, struck_s, whole_s):
     times = recovery(found, story)
+    if options.recover_within:
+        results.append(recovered(times, options.recover_within))
     carried_out = defaultdict(int)
     for fault in found.faults:
         carried_out[fault["kind"]] += 1

@@ -233,7 +233,7 @@ class World:
         self.put(DEAD["canonicalise"], "acme:forged", None, (0, request.offset, 0), self.transaction("canonicalise"), **letter)
 
     def finish(self):
-        found, story = self.found, self.story
+        found = self.found
 
         class Transactions:
             """What segments.Ledger answers."""
@@ -264,8 +264,7 @@ class World:
         for records in found.records.values():
             for record in records:
                 found.watched.append([record.topic, record.partition, record.offset, record.fingerprint, 0, 0, None])
-        found.stable = [[100.0 + second, {f"{SEALED}:0": [second, second + 1]}] for second in range(100)]
-        del story
+        found.stable = [[100.0 + second, {f"{SEALED}:0": [second, min(second + 1, 99)]}] for second in range(100)]
 
     # --- For mutations
 
@@ -349,8 +348,18 @@ def stuck(found):
     found.stable = [[at, {place: [3, end] for place, (_, end) in places.items()}] for at, places in found.stable]
 
 
-def stuck_at_the_end(found):
+def late(found):
+    """Sixty seconds at one place, and then it goes on."""
     found.stable += [[200.0 + second, {f"{SEALED}:0": [99, 101]}] for second in range(60)]
+    found.stable.append([260.0, {f"{SEALED}:0": [101, 101]}])
+
+
+def unstable_at_the_end(found):
+    found.stable[-1][1][f"{SEALED}:0"][1] += 1
+
+
+def out_of_sight(found):
+    found.stable.append([201.0, {}])
 
 
 def unasked(world):
@@ -440,7 +449,7 @@ VIOLATIONS = {
         owner_of(SEALED, 0, segments.OUTSIDE), owner_of(SEALED, 0, None), owner_of(REQUESTED, 0, lambda world: world.transaction("sign")),
         owner_of(USAGE, 0, lambda world: world.transaction("settle")), of_found(lambda found: found.transactions.faults.append("a marker")),
     ],
-    "stable": [of_found(stuck), of_found(stuck_at_the_end)],
+    "stable": [of_found(mutate) for mutate in (stuck, late, unstable_at_the_end, out_of_sight)],
     "readers": [
         unread, of_found(lambda found: found.watched.append(list(found.watched[0]))), of_found(lambda found: found.watched[3].__setitem__(3, "other")),
         of_found(lambda found: found.watched.append([SEALED, 0, 99, "x", 0, 0, None])), of_found(lambda found: found.watch_faults.append("its place is gone")),
@@ -490,7 +499,7 @@ class TheOracle(unittest.TestCase):
         world = World()
         world.found.calls.append(copy.copy(world.found.calls[1]))
         self.assertTrue(judged(world)["deliveries"].holds)
-        stuck_at_the_end(world.found)
+        late(world.found)
         world.found.faults = [{"target": "broker 2", "at": 195.0, "until": 240.0}]
         self.assertTrue(judged(world)["stable"].holds)
 

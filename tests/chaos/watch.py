@@ -58,7 +58,7 @@ def partitions(reader, topics, patience_s=60.0):
 
 
 class Stable(threading.Thread):
-    """Samples the last stable offset and the end of every partition."""
+    """Samples the last stable offset and the end of every partition; at last until every partition has been seen once more."""
 
     def __init__(self, brokers, places, path):
         super().__init__(name="stable", daemon=True)
@@ -68,15 +68,25 @@ class Stable(threading.Thread):
         from confluent_kafka import IsolationLevel
         from confluent_kafka.admin import AdminClient
 
-        admin = AdminClient({"bootstrap.servers": self._brokers, "log_level": 2})
+        admin, deadline = None, None
         with open(self._path, "a", encoding="utf-8") as out:
-            while not self.over.wait(SAMPLE_EVERY_S):
+            while True:
+                is_last = self.over.wait(SAMPLE_EVERY_S)
+                deadline = deadline or (time.monotonic() + LAST_S if is_last else None)
+                # A client that has missed an election keeps asking the old leader: a new one asks everybody.
+                admin = admin or AdminClient({"bootstrap.servers": self._brokers, "log_level": 2})
                 # The stable offset first: then what it has not reached yet is not taken for more than there was.
                 stable = self._offsets(admin, IsolationLevel.READ_COMMITTED)
                 ends = self._offsets(admin, IsolationLevel.READ_UNCOMMITTED)
                 sample = {place: [stable[place], ends[place]] for place in stable.keys() & ends.keys()}
                 out.write(json.dumps([time.time(), sample]) + "\n")
                 out.flush()
+                if len(sample) < len(self._places):
+                    admin = None
+                elif is_last:
+                    return
+                if deadline is not None and time.monotonic() > deadline:
+                    return
 
     def _offsets(self, admin, isolation):
         from confluent_kafka import KafkaException, TopicPartition
@@ -90,9 +100,11 @@ class Stable(threading.Thread):
             return found
         for place, future in asked.items():
             try:
-                found[f"{place.topic}:{place.partition}"] = future.result().offset
+                offset = future.result().offset
             except KafkaException:
-                pass  # Its leader is away; the next sample shows it again.
+                continue  # Its leader is away; a later sample shows it again.
+            if offset >= 0:
+                found[f"{place.topic}:{place.partition}"] = offset
         return found
 
 
