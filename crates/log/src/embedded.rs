@@ -11,8 +11,11 @@
 mod codec;
 mod committer;
 mod control;
+mod directory;
 mod expired;
+mod fault;
 mod group;
+mod keys;
 mod probe;
 mod retention;
 mod session;
@@ -34,6 +37,7 @@ use crate::{AckSink, Fault, Group, Log, Member, Output, Position, Session, Tail,
 use codec::Piece;
 use committer::{Append, Job, Queue};
 use control::Control;
+use fault::fatal;
 use group::Groups;
 #[cfg(feature = "conformance")]
 pub use probe::Probe;
@@ -42,7 +46,7 @@ use probe::Probe;
 use retention::{TIDY_EVERY, Tidier};
 use session::EmbeddedSession;
 use staged::{partition_for, too_large};
-use store::{Store, TopicEntry, fatal};
+use store::{Store, TopicEntry};
 use tail::EmbeddedTail;
 
 /// How long a member may keep a partition that another one should have.

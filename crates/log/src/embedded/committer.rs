@@ -15,8 +15,10 @@ use fjall::OwnedWriteBatch;
 
 use super::codec::{CHUNK_BYTES_MAX, Piece};
 use super::control::Control;
+use super::fault::fatal;
+use super::keys::{encode_end, meta_key, record_key};
 use super::staged::Staged;
-use super::store::{Store, TopicEntry, encode_end, fatal, meta_key, record_key};
+use super::store::{Store, TopicEntry};
 use crate::{AckSink, Cause, Committed, Fault, Position};
 
 /// Jobs that wait for the committer; who brings more is pushed back.

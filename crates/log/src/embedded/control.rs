@@ -8,7 +8,9 @@ use bytes::Bytes;
 use crossbeam_channel::Sender;
 use fjall::OwnedWriteBatch;
 
-use super::store::{Store, TopicEntry, encode_topic, fatal, meta_key, record_key};
+use super::fault::fatal;
+use super::keys::{encode_topic, meta_key, record_key};
+use super::store::{Store, TopicEntry};
 use crate::{Fault, Group, Topic, TopicChange, TopicSpec};
 
 /// As in Kafka.
@@ -181,7 +183,7 @@ fn drop_offsets(store: &Store, group: &str) -> Result<(), Fault> {
     let Some(group) = store.group(group) else { return Ok(()) };
     let mut batch = store.db.batch();
     for guard in store.meta.prefix([&b"o"[..], &group.id.to_be_bytes()].concat()) {
-        batch.remove(&store.meta, guard.key().map_err(super::store::read_fault)?);
+        batch.remove(&store.meta, guard.key().map_err(super::fault::read_fault)?);
     }
     write_unless_empty(store, batch)
 }

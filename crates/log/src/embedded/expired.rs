@@ -9,7 +9,7 @@ use fjall::compaction::filter::{CompactionFilter, CompactionFilterResult, Contex
 use parking_lot::RwLock;
 
 use super::codec::Reader;
-use super::store::last_offset_of;
+use super::keys::last_offset_of;
 
 /// Starts of partitions that retention has moved, and prefixes of cells that were forgotten.
 #[derive(Debug, Default)]

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use super::fault::fatal;
 use super::signal::Signal;
-use super::store::fatal;
 use crate::{Fault, Topic};
 
 /// A partition, and the number of the grant under which it is held.

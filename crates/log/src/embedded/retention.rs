@@ -14,7 +14,9 @@ use fjall::AbstractTree;
 use super::codec::{Chunk, Piece};
 use super::committer::{Job, Queue};
 use super::control::Control;
-use super::store::{Store, TopicEntry, last_offset_of, malformed_fault, read_fault, record_key};
+use super::fault::{malformed_fault, read_fault};
+use super::keys::{last_offset_of, record_key};
+use super::store::{Store, TopicEntry};
 use crate::{Cleanup, Fault};
 
 /// How often the log tidies up.

@@ -9,10 +9,12 @@ use std::time::{Duration, Instant};
 use super::Shared;
 use super::committer::{Commit, Job, NextOffset};
 use super::control::Control;
+use super::fault::{fatal, read_fault};
 use super::group::{Entrance, Grant, Group, Turn};
+use super::keys::{CELL_PREFIX_BYTES, cell_key};
 use super::signal::{Signal, deadline_after};
 use super::staged::{Staged, TopicCache};
-use super::store::{Budget, CELL_PREFIX_BYTES, TopicEntry, cell_key, fatal, read_fault};
+use super::store::{Budget, TopicEntry};
 use super::tail::{POLL_BYTES_MAX, POLL_RECORDS_MAX};
 use crate::{Batch, Cause, Committed, Fault, Member, Output, Polled, Position, Session, Topic};
 

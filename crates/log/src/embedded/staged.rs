@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use super::codec::{Piece, RECORD_BYTES_MAX};
 use super::committer::StagedOutput;
-use super::store::{Store, TopicEntry, fatal};
+use super::fault::fatal;
+use super::store::{Store, TopicEntry};
 use crate::{Fault, Output, Topic, partition_of};
 
 /// All that one transaction may stage. The runner commits long before.

@@ -5,71 +5,27 @@
 //! the ends kept in memory here, which the committer moves only after the sync.
 
 use std::collections::HashMap;
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::hash::{BuildHasher, Hasher, RandomState};
-use std::io::{Read, Write};
+use std::fs::{self, File};
 use std::path::Path;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch};
 use parking_lot::RwLock;
 
-use super::codec::{Chunk, FORMAT, Malformed, Reader};
-use super::expired::{self, Expired};
+use super::codec::{Chunk, FORMAT, Reader};
+use super::directory::{
+    DATABASE_FOLDER, lock, new_identity, open_database, parse_header, read_header, refuse_other_files, write_header,
+};
+use super::expired::Expired;
+use super::fault::{fatal, io_fault, malformed_fault, newer_format, open_fault, read_fault};
+use super::keys::{decode_end, decode_topic, last_offset_of, meta_key, name_of, record_key};
 use super::probe::Probe;
 use super::signal::Waiters;
-use super::torn::{self, Cut};
-use crate::{Batch, Cause, Cleanup, Fault, Position, Topic, TopicSpec};
+use crate::{Batch, Cause, Fault, Position, Topic, TopicSpec};
 
-const LOCK_FILE: &str = "lock";
-const HEADER_FILE: &str = "format";
-const HEADER_MAGIC: &str = "countersign-log";
-const DATABASE_FOLDER: &str = "db";
 const MEMTABLE_BYTES_MAX: u64 = 32 * 1024 * 1024;
-const BLOCK_CACHE_BYTES: u64 = 32 * 1024 * 1024;
-
-/// Keys of `meta`: one letter, then names or big-endian numbers.
-pub(super) mod meta_key {
-    pub(in super::super) const HEADER: &[u8] = b"h";
-
-    pub(in super::super) fn topic(name: &str) -> Vec<u8> {
-        [b"t", name.as_bytes()].concat()
-    }
-
-    pub(in super::super) fn group(name: &str) -> Vec<u8> {
-        [b"g", name.as_bytes()].concat()
-    }
-
-    pub(in super::super) fn end(topic: u32, partition: u32) -> Vec<u8> {
-        [&b"e"[..], &topic.to_be_bytes(), &partition.to_be_bytes()].concat()
-    }
-
-    pub(in super::super) fn start(topic: u32, partition: u32) -> Vec<u8> {
-        [&b"s"[..], &topic.to_be_bytes(), &partition.to_be_bytes()].concat()
-    }
-
-    pub(in super::super) fn offset(group: u32, topic: u32, partition: u32) -> Vec<u8> {
-        [&b"o"[..], &group.to_be_bytes(), &topic.to_be_bytes(), &partition.to_be_bytes()].concat()
-    }
-
-    pub(in super::super) fn forgotten(cell_prefix: &[u8]) -> Vec<u8> {
-        [b"f", cell_prefix].concat()
-    }
-}
-
-pub(super) fn record_key(topic: u32, partition: u32, last_offset: u64) -> Vec<u8> {
-    [&topic.to_be_bytes()[..], &partition.to_be_bytes(), &last_offset.to_be_bytes()].concat()
-}
-
-pub(super) fn cell_key(group: u32, partition: u32, key: &[u8]) -> Vec<u8> {
-    [&group.to_be_bytes()[..], &partition.to_be_bytes(), key].concat()
-}
-
-/// Bytes of `cell_key` before the cell's own key.
-pub(super) const CELL_PREFIX_BYTES: usize = 8;
 
 /// A topic and how far its partitions have come.
 pub(super) struct TopicEntry {
@@ -385,181 +341,5 @@ impl Budget {
         self.records = self.records.saturating_sub(records);
         self.bytes = self.bytes.saturating_sub(bytes);
         self.is_spent()
-    }
-}
-
-pub(super) fn last_offset_of(record_key: &[u8]) -> Result<u64, Malformed> {
-    let mut reader = Reader::new(record_key);
-    reader.take(8)?;
-    reader.array().map(u64::from_be_bytes)
-}
-
-pub(super) fn encode_end(end: u64, time_ms: i64) -> Vec<u8> {
-    [end.to_be_bytes(), time_ms.to_be_bytes()].concat()
-}
-
-fn decode_end(bytes: &[u8]) -> Result<(u64, i64), Malformed> {
-    let mut reader = Reader::new(bytes);
-    Ok((u64::from_be_bytes(reader.array()?), i64::from_be_bytes(reader.array()?)))
-}
-
-pub(super) fn encode_topic(id: u32, spec: &TopicSpec) -> Vec<u8> {
-    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-    let (cleanup, retention_ms) = match spec.cleanup {
-        Cleanup::Delete { retention: None } => (0_u8, 0),
-        Cleanup::Delete { retention: Some(retention) } => (1, millis(retention)),
-        Cleanup::Compact => (2, 0),
-        Cleanup::CompactDelete { retention } => (3, millis(retention)),
-    };
-    let flags = [cleanup, u8::from(spec.log_append_time)];
-    [&id.to_be_bytes()[..], &spec.partitions.to_be_bytes(), &flags, &retention_ms.to_be_bytes()].concat()
-}
-
-fn decode_topic(key: &[u8], value: &[u8]) -> Result<(u32, TopicSpec), Malformed> {
-    let mut reader = Reader::new(value);
-    let id = u32::from_be_bytes(reader.array()?);
-    let partitions = u32::from_be_bytes(reader.array()?);
-    let [cleanup, log_append_time] = reader.array()?;
-    let retention = Duration::from_millis(u64::from_be_bytes(reader.array()?));
-    let cleanup = match cleanup {
-        0 => Cleanup::Delete { retention: None },
-        1 => Cleanup::Delete { retention: Some(retention) },
-        2 => Cleanup::Compact,
-        3 => Cleanup::CompactDelete { retention },
-        _ => return Err(Malformed("cleanup of a topic")),
-    };
-    let topic = Topic::new(name_of(key)?);
-    Ok((id, TopicSpec { topic, partitions, cleanup, log_append_time: log_append_time != 0 }))
-}
-
-fn name_of(key: &[u8]) -> Result<&str, Malformed> {
-    std::str::from_utf8(key.get(1..).unwrap_or_default()).map_err(|_| Malformed("name in a key"))
-}
-
-fn parse_header(bytes: &[u8]) -> Result<(u16, String), Malformed> {
-    let mut reader = Reader::new(bytes);
-    let format = u16::from_be_bytes(reader.array()?);
-    let identity = String::from_utf8(reader.rest().to_vec()).map_err(|_| Malformed("identity in the header"))?;
-    Ok((format, identity))
-}
-
-fn lock(dir: &Path) -> Result<File, Fault> {
-    let path = dir.join(LOCK_FILE);
-    let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
-    let mut file = open.map_err(|error| io_fault("log_open_failed", &path, error))?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut holder = String::new();
-            let _ = file.read_to_string(&mut holder);
-            let holder = holder.trim();
-            let who = if holder.is_empty() { "another process".to_owned() } else { format!("process {holder}") };
-            return Err(fatal("log_locked", format!("{} is in use by {who}", dir.display())));
-        }
-        Err(TryLockError::Error(error)) => return Err(io_fault("log_open_failed", &path, error)),
-    }
-    let named = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
-    named.map_err(|error| io_fault("log_open_failed", &path, error))?;
-    Ok(file)
-}
-
-fn open_database(database: &Path, expired: &Arc<Expired>) -> fjall::Result<Database> {
-    let open = || {
-        let builder = Database::builder(database).cache_size(BLOCK_CACHE_BYTES).manual_journal_persist(true);
-        builder.with_compaction_filter_factories(expired::filters(expired)).open()
-    };
-    let refused = match open() {
-        Err(error) if torn::may_be_torn(&error) => error,
-        opened => return opened,
-    };
-    let Some(cut) = Cut::last_batch(database)? else { return Err(refused) };
-    match open() {
-        Ok(db) => {
-            tracing::error!(error = %refused, "the last batch of the journal was torn and is cut off; a copy lies beside it");
-            Ok(db)
-        }
-        Err(_) => {
-            cut.undo()?;
-            Err(refused)
-        }
-    }
-}
-
-/// The identity in the header file, if there is one.
-fn read_header(dir: &Path) -> Result<Option<String>, Fault> {
-    let path = dir.join(HEADER_FILE);
-    let text = match fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(io_fault("log_open_failed", &path, error)),
-    };
-    let mut words = text.split_whitespace();
-    let (magic, format, identity) = (words.next(), words.next(), words.next());
-    match (magic, format.and_then(|format| format.parse::<u16>().ok()), identity) {
-        (Some(HEADER_MAGIC), Some(FORMAT), Some(identity)) => Ok(Some(identity.to_owned())),
-        (Some(HEADER_MAGIC), Some(format), _) => Err(newer_format(dir, format)),
-        _ => Err(fatal("log_foreign", format!("{} is not the header of a log", path.display()))),
-    }
-}
-
-fn write_header(dir: &Path, identity: &str) -> Result<(), Fault> {
-    let path = dir.join(HEADER_FILE);
-    let draft = dir.join("format.new");
-    let written = File::create(&draft)
-        .and_then(|mut file| writeln!(file, "{HEADER_MAGIC} {FORMAT} {identity}").and_then(|()| file.sync_all()))
-        .and_then(|()| fs::rename(&draft, &path))
-        .and_then(|()| File::open(dir)?.sync_all());
-    written.map_err(|error| io_fault("log_open_failed", &path, error))
-}
-
-/// A new log is made only where nothing else lies: a mistyped directory is not littered.
-fn refuse_other_files(dir: &Path) -> Result<(), Fault> {
-    let entries = fs::read_dir(dir).map_err(|error| io_fault("log_open_failed", dir, error))?;
-    for entry in entries {
-        let name = entry.map_err(|error| io_fault("log_open_failed", dir, error))?.file_name();
-        if name != LOCK_FILE {
-            return Err(fatal("log_foreign", format!("{} holds {name:?}, which no log made", dir.display())));
-        }
-    }
-    Ok(())
-}
-
-/// 128 bits from the standard library's own random source: names a log, guards nothing.
-fn new_identity() -> String {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let half = || {
-        let mut hasher = RandomState::new().build_hasher();
-        hasher.write_u128(since.as_nanos());
-        hasher.finish()
-    };
-    format!("{:016x}{:016x}", half(), half())
-}
-
-pub(super) fn fatal(code: &'static str, detail: impl Into<String>) -> Fault {
-    Fault::Fatal(Cause::new(code, detail))
-}
-
-pub(super) fn read_fault(error: fjall::Error) -> Fault {
-    Fault::Fatal(Cause::new("log_read_failed", "the log could not be read").caused_by(error))
-}
-
-pub(super) fn malformed_fault(error: Malformed) -> Fault {
-    Fault::Fatal(Cause::new("log_damaged", "the log holds what it never wrote").caused_by(error))
-}
-
-fn newer_format(dir: &Path, format: u16) -> Fault {
-    fatal("log_format", format!("{} has format {format}; this program knows format {FORMAT}", dir.display()))
-}
-
-fn io_fault(code: &'static str, path: &Path, error: std::io::Error) -> Fault {
-    Fault::Fatal(Cause::new(code, path.display().to_string()).caused_by(error))
-}
-
-fn open_fault(dir: &Path, error: fjall::Error) -> Fault {
-    let place = dir.display().to_string();
-    match error {
-        fjall::Error::Locked => fatal("log_locked", format!("{place} is in use by another process")),
-        fjall::Error::InvalidVersion(_) => Fault::Fatal(Cause::new("log_format", place).caused_by(error)),
-        error => Fault::Fatal(Cause::new("log_open_failed", place).caused_by(error)),
     }
 }

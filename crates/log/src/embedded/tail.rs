@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Shared;
+use super::fault::fatal;
 use super::signal::{Signal, deadline_after};
-use super::store::{Budget, TopicEntry, fatal};
+use super::store::{Budget, TopicEntry};
 use crate::{Batch, Fault, Position, Tail, Topic};
 
 /// What one poll answers at most (and one chunk more).
