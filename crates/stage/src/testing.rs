@@ -1,4 +1,11 @@
-//! State and effects in memory, for the unit tests of pure steps.
+//! What tests of steps share: state and effects in memory, topics made by hand, an embedded log, and one that fails where a
+//! test wants it to.
+
+mod hooked;
+mod topics;
+
+pub use hooked::{Hook, HookedLog, Point};
+pub use topics::{HandMade, PATIENCE, Place, append, open_log, read, read_all, write};
 
 use std::collections::BTreeMap;
 
