@@ -24,6 +24,9 @@ pub const CAUSE_HEADER: &str = "cause";
 /// The topic of `cause`, where it is not the step's own input (a redo topic).
 pub const CAUSE_TOPIC_HEADER: &str = "cause-topic";
 
+/// The reason of a letter that was redone although what it asks for was decided before: nothing is missing.
+pub const ALREADY_DECIDED: &str = "already_decided";
+
 /// A record is kept whole in its dead letter up to this size of key, value and headers, so that the letter fits a record of
 /// 1,000,000 bytes together with its own headers.
 pub const BYTES_MAX: usize = 900 * 1024;

@@ -4,6 +4,7 @@
 
 pub mod dead_letter;
 pub mod expiring;
+pub mod redone;
 mod runner;
 mod staging;
 mod stop;
@@ -17,6 +18,7 @@ use log::{Committed, Fault, Position, Record, Topic};
 
 pub use dead_letter::DeadLetter;
 pub use runner::{Outcome, RunOptions, run};
+pub use staging::Cells;
 pub use stop::Stop;
 
 /// One record that a step wants written. The runner adds the header `cause` (DESIGN R11).
