@@ -71,6 +71,7 @@ pub fn run(log: &dyn Log, step: &mut dyn Step, options: &RunOptions, stop: &Stop
         open: Open::default(),
         panics: BTreeMap::new(),
         oversized: BTreeSet::new(),
+        waits: BTreeMap::new(),
         recoveries: 0,
     };
     runner.run()
@@ -114,6 +115,8 @@ struct Runner<'a> {
     panics: BTreeMap<Position, u32>,
     /// Records whose outputs did not fit: parked when they come again.
     oversized: BTreeSet<Position>,
+    /// Records that must wait, and how often they were looked at.
+    waits: BTreeMap<Position, u32>,
     recoveries: u32,
 }
 
@@ -138,12 +141,14 @@ impl Runner<'_> {
         let wait = if self.open.records > 0 { Duration::ZERO } else { self.options.poll_wait };
         match self.session.poll(wait, &mut self.batch)? {
             Polled::Records { drained } => {
-                self.apply_batch()?;
+                let waiting = self.apply_batch()?;
                 let full = self.open.records >= self.options.batch_records_max;
                 let late = self.open.since.is_some_and(|since| since.elapsed() >= self.options.batch_time_max);
-                if self.open.records > 0 && (drained || full || late) {
+                if self.open.records > 0 && (drained || full || late || waiting.is_some()) {
                     self.commit()?;
                 }
+                // What came before it is committed: going back to the committed offsets keeps that.
+                waiting.map_or(Ok(()), |why| Err(StepError::Wait(why)))?;
             }
             Polled::Assigned(positions) => {
                 // What came before belongs to partitions that we still have; `reset` would drop it from the step's memory.
@@ -168,11 +173,33 @@ impl Runner<'_> {
         Ok(())
     }
 
-    fn apply_batch(&mut self) -> Result<(), StepError> {
+    /// Applies what was polled. Answers why a record must wait, if one must: nothing of its partition passes it, and
+    /// every other partition goes on.
+    fn apply_batch(&mut self) -> Result<Option<String>, StepError> {
         let records = std::mem::take(&mut self.batch.records);
-        let outcome = records.iter().try_for_each(|record| self.apply(record));
+        let outcome = self.apply_each(&records);
         self.batch.records = records;
         outcome
+    }
+
+    fn apply_each(&mut self, records: &[Record]) -> Result<Option<String>, StepError> {
+        let mut waiting = None;
+        let mut blocked: BTreeSet<(&Topic, u32)> = BTreeSet::new();
+        for record in records {
+            if !blocked.is_empty() && blocked.contains(&(&record.topic, record.partition)) {
+                continue;
+            }
+            match self.apply(record) {
+                Ok(()) => {}
+                Err(StepError::Wait(why)) => {
+                    *self.waits.entry(position_of(record)).or_default() += 1;
+                    blocked.insert((&record.topic, record.partition));
+                    waiting = Some(why);
+                }
+                Err(other) => return Err(other),
+            }
+        }
+        Ok(waiting)
     }
 
     fn apply(&mut self, record: &Record) -> Result<(), StepError> {
@@ -280,6 +307,7 @@ impl Runner<'_> {
         };
         self.panics.retain(|position, _| !passed(position));
         self.oversized.retain(|position| !passed(position));
+        self.waits.retain(|position, _| !passed(position));
         self.open = Open::default();
         self.recoveries = 0;
         Ok(())
@@ -320,8 +348,10 @@ impl Runner<'_> {
         tracing::warn!(step = %step, %fault, "recovering");
         metrics::counter!("stage_recoveries_total", "step" => step, "code" => fault.cause().code).increment(1);
         self.drop_open();
-        let mut backoff = if self.recoveries == 0 && !endless { Duration::ZERO } else { BACKOFF_FIRST };
-        backoff = (backoff * 2_u32.saturating_pow(self.recoveries.min(10))).min(BACKOFF_MAX);
+        // What waits is looked at less and less often, also while other partitions go on.
+        let before = if endless { self.waits.values().copied().max().unwrap_or(0) } else { self.recoveries };
+        let mut backoff = if before == 0 && !endless { Duration::ZERO } else { BACKOFF_FIRST };
+        backoff = (backoff * 2_u32.saturating_pow(before.min(10))).min(BACKOFF_MAX);
         loop {
             self.recoveries += 1;
             if self.recoveries > self.options.recoveries_max && !endless {

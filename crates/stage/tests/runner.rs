@@ -3,15 +3,14 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test that cannot go on fails")]
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, mpsc};
-use std::time::{Duration, Instant};
 
 use log::embedded::EmbeddedLog;
-use log::{Batch, Cleanup, Group, Log, Member, Output, Position, Record, Topic, TopicSpec};
+use log::{Cause, Fault, Group, Log, Member, Output, Position, Record, Topic};
+use stage::redone::{Asked, Redone};
+use stage::testing::{Hook, HookedLog, Point, append, open_log, read};
 use stage::{Effects, Emit, Reject, RunOptions, Step, StepError, Stop};
-
-const WAIT_MAX: Duration = Duration::from_secs(20);
 
 struct World {
     log: EmbeddedLog,
@@ -25,26 +24,14 @@ fn topic(name: &str) -> Topic {
 impl World {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let log = EmbeddedLog::open(dir.path()).unwrap();
-        let spec = |name: &str| TopicSpec {
-            topic: topic(name),
-            partitions: 1,
-            cleanup: Cleanup::Delete { retention: None },
-            log_append_time: false,
-        };
-        let specs = ["in", "redo", "out", "dead", "state"].map(spec);
+        let topics = ["in", "redo", "out", "dead", "state"].map(|name| (name.to_owned(), 1));
         let group = Group { name: "step".into(), inputs: vec![topic("in"), topic("redo")] };
-        log.apply(&specs, &[group]).unwrap();
-        Self { log, _dir: dir }
+        Self { log: open_log(dir.path(), topics, &[group]), _dir: dir }
     }
 
     fn append(&self, to: &str, value: &str) {
-        let (done, acknowledged) = mpsc::channel();
-        let to = topic(to);
-        let out =
-            Output { topic: &to, partition: Some(0), key: Some(b"k"), value: Some(value.as_bytes()), headers: &[] };
-        self.log.append(&out, Box::new(move |outcome| done.send(outcome).unwrap())).unwrap();
-        acknowledged.recv_timeout(WAIT_MAX).unwrap().unwrap();
+        let value = Some(value.as_bytes());
+        append(&self.log, &Output { topic: &topic(to), partition: Some(0), key: Some(b"k"), value, headers: &[] });
     }
 
     fn options() -> RunOptions {
@@ -59,9 +46,13 @@ impl World {
 
     /// Runs the step until the topic holds so many records, and answers all of them.
     fn run_until(&self, step: &mut (dyn Step + Send), name: &str, count: usize) -> Vec<Record> {
+        self.run_on(&self.log, step, name, count)
+    }
+
+    fn run_on(&self, log: &dyn Log, step: &mut (dyn Step + Send), name: &str, count: usize) -> Vec<Record> {
         let stop = Stop::new();
         std::thread::scope(|scope| {
-            let runner = scope.spawn(|| stage::run(&self.log, step, &Self::options(), &stop));
+            let runner = scope.spawn(|| stage::run(log, step, &Self::options(), &stop));
             let records = self.read(name, count);
             stop.request();
             runner.join().unwrap().unwrap();
@@ -70,14 +61,7 @@ impl World {
     }
 
     fn read(&self, name: &str, count: usize) -> Vec<Record> {
-        let mut tail = self.log.tail(&[Position { topic: topic(name), partition: 0, offset: 0 }]).unwrap();
-        let mut batch = Batch::default();
-        let deadline = Instant::now() + WAIT_MAX;
-        while batch.records.len() < count {
-            assert!(Instant::now() < deadline, "{name} holds {} records, not {count}", batch.records.len());
-            tail.poll(Duration::from_millis(50), &mut batch).unwrap();
-        }
-        batch.records
+        read(&self.log, &topic(name), count)
     }
 }
 
@@ -107,6 +91,7 @@ impl Step for Scripted {
                 self.panics.fetch_add(1, Ordering::Relaxed);
                 panic!("as told");
             }
+            "endless" => Err(StepError::Wait("as told".into())),
             "wait" if self.waits < 2 => {
                 self.waits += 1;
                 Err(StepError::Wait("not yet".into()))
@@ -122,6 +107,65 @@ fn text(record: &Record) -> String {
 
 fn header(record: &Record, name: &str) -> String {
     String::from_utf8(record.header(name).unwrap_or_default().to_vec()).unwrap()
+}
+
+/// Copies what it reads; a redo once.
+#[derive(Default)]
+struct Once(Redone);
+
+impl Step for Once {
+    fn apply(&mut self, record: &Record, effects: &mut dyn Effects) -> Result<(), StepError> {
+        if record.topic == topic("redo") {
+            self.0.claim(Asked { record, name: &text(record), tenant: "acme" }, effects)?;
+        }
+        effects.emit(Emit {
+            topic: topic("out"),
+            partition: None,
+            key: record.key.clone(),
+            value: record.value.clone(),
+            headers: Vec::new(),
+        })?;
+        Ok(())
+    }
+
+    fn finish(&mut self, partition: u32, effects: &mut dyn Effects) -> Result<(), StepError> {
+        Ok(self.0.finish(partition, effects)?)
+    }
+
+    fn reset(&mut self, _assigned: &[Position]) {
+        self.0.clear();
+    }
+}
+
+#[test]
+fn a_redo_that_is_repeated_happens_once_whatever_becomes_of_its_commit() {
+    type Made = fn(Cause) -> Fault;
+    for (aborted, unknown) in [(0, 0), (1, 0), (0, 1), (2, 1)] {
+        let world = World::new();
+        for value in ["a", "a", "b"] {
+            world.append("redo", value);
+        }
+        let left = (AtomicU32::new(aborted), AtomicU32::new(unknown));
+        let hook: Hook = Arc::new(move |point| {
+            let (left, made): (_, Made) = match point {
+                Point::BeforeCommit => (&left.0, Fault::Abort),
+                Point::AfterCommit => (&left.1, Fault::Unknown),
+                Point::Polled(_) | Point::BeforeEmit(_) => return None,
+            };
+            let fails = left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok();
+            fails.then(|| made(Cause::new("planted", "by the test")))
+        });
+        let log = HookedLog { log: world.log.clone(), hook };
+        let out = world.run_on(&log, &mut Once::default(), "out", 2);
+        // Once more, by another run.
+        world.append("redo", "b");
+        world.run_until(&mut Once::default(), "dead", 2);
+        assert_eq!(out.iter().map(text).collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(world.read("out", 2).len(), 2);
+        let dead = world.read("dead", 2);
+        assert!(dead.iter().all(|letter| header(letter, "reason") == "already_decided"));
+        assert_eq!(dead.iter().map(text).collect::<Vec<_>>(), ["a", "b"]);
+    }
 }
 
 #[test]
@@ -179,6 +223,21 @@ fn a_record_that_must_wait_is_read_again_and_nothing_passes_it() {
     let out = world.run_until(&mut step, "out", 2);
     assert_eq!(out.iter().map(text).collect::<Vec<_>>(), ["wait", "b"]);
     assert_eq!(step.waits, 2);
+}
+
+#[test]
+fn a_record_that_must_wait_holds_up_its_own_partition_only() {
+    let world = World::new();
+    for value in ["before", "endless", "after"] {
+        world.append("in", value);
+    }
+    world.append("redo", "beside");
+    let out = world.run_until(&mut Scripted::default(), "out", 2);
+    let mut copied: Vec<String> = out.iter().map(text).collect();
+    copied.sort();
+    assert_eq!(copied, ["before", "beside"], "committed although the record between them waits");
+    let progress = world.log.progress("step", &topic("in")).unwrap();
+    assert_eq!(progress[0].offset, 1, "the record is still to be read");
 }
 
 #[test]
