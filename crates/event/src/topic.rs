@@ -31,11 +31,26 @@ pub const TENANT_CONFIG: &str = "tenant.config.v1";
 /// Changelog of the relay: how far each outbox partition is published.
 pub const RELAY_POSITION: &str = "relay.position.v1";
 
+/// The topics that tell what became of every request, in the order of the flow: what audit counts and view shows. Dead
+/// letters tell the rest, and the redo topics how they came back.
+pub const STORY: &[&str] = &[
+    REQUESTED,
+    ADMITTED,
+    REJECTED,
+    SEALED,
+    DELIVERED,
+    USAGE_RECORDED,
+    USAGE_TOTAL,
+    LEDGER_COMMAND,
+    SETTLEMENT_POSTED,
+    SETTLEMENT_PARKED,
+];
+
 /// The steps that read with a group, each with its input. The step is also the consumer group.
 pub const STEPS: &[Step] = &[
     Step { name: "canonicalise", input: REQUESTED, state: Some("canonicalise.state.v1") },
     Step { name: "sign", input: ADMITTED, state: Some("sign.state.v1") },
-    Step { name: "meter", input: SEALED, state: None },
+    Step { name: "meter", input: SEALED, state: Some("meter.state.v1") },
     Step { name: "meter.tally", input: USAGE_RECORDED, state: Some("meter.tally.state.v1") },
     Step { name: "settle", input: LEDGER_COMMAND, state: Some(RELAY_POSITION) },
     Step { name: "forward", input: SEALED, state: Some("forward.state.v1") },
@@ -64,6 +79,16 @@ impl Step {
 /// The step of that name.
 pub fn step(name: &str) -> Option<&'static Step> {
     STEPS.iter().find(|step| step.name == name)
+}
+
+/// The dead-letter topic of every step.
+pub fn dead_topics() -> impl Iterator<Item = String> {
+    STEPS.iter().map(Step::dead_topic)
+}
+
+/// The redo topic of every step.
+pub fn redo_topics() -> impl Iterator<Item = String> {
+    STEPS.iter().map(Step::redo_topic)
 }
 
 /// How long records stay.
@@ -132,4 +157,25 @@ pub fn layouts() -> Vec<Layout> {
         }
     }
     layouts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What no exchange's story is told by: answers, books, keys, configuration and changelogs.
+    const BESIDE: &[&str] = &[ANSWER, AUDIT_CHECKPOINT, SIGNING_KEY, TENANT_CONFIG];
+
+    #[test]
+    fn every_topic_tells_the_story_or_is_known_not_to() {
+        let told: Vec<String> =
+            STORY.iter().map(|name| (*name).to_owned()).chain(dead_topics()).chain(redo_topics()).collect();
+        for layout in layouts() {
+            let is_state = STEPS.iter().any(|step| step.state == Some(layout.name.as_str()));
+            let is_beside = is_state || BESIDE.contains(&layout.name.as_str());
+            assert!(told.contains(&layout.name) != is_beside, "{} is neither or both", layout.name);
+        }
+        let names: Vec<String> = layouts().into_iter().map(|layout| layout.name).collect();
+        assert!(told.iter().all(|name| names.contains(name)));
+    }
 }
