@@ -6,7 +6,10 @@ use event::time::Timestamp;
 use event::topic::{LEDGER_COMMAND, SEALED, USAGE_RECORDED};
 use event::wire::{ExchangeSealed, LedgerCommand, Transfer, UsageRecorded, Wire, WireAmount};
 use log::Topic;
+use stage::redone::Redone;
 use stage::{Effects, Emit, Reject, Step, StepError};
+
+use crate::{Sealing, claim};
 
 /// Records usage and states what is owed at sealing.
 #[derive(Debug)]
@@ -14,6 +17,7 @@ pub struct Record {
     usage: Topic,
     command: Topic,
     tariff_version: String,
+    redone: Redone,
 }
 
 impl Record {
@@ -23,6 +27,7 @@ impl Record {
             usage: Topic::new(USAGE_RECORDED),
             command: Topic::new(LEDGER_COMMAND),
             tariff_version: tariff_version.to_owned(),
+            redone: Redone::default(),
         }
     }
 
@@ -55,6 +60,9 @@ fn payer(tenant: &str) -> String {
 impl Step for Record {
     fn apply(&mut self, record: &log::Record, effects: &mut dyn Effects) -> Result<(), StepError> {
         let sealed: ExchangeSealed = crate::decode(record, SEALED)?;
+        let (exchange_id, tenant) = (sealed.exchange_id.as_str(), sealed.tenant.as_str());
+        let sealing = Sealing { exchange_id, tenant, admitted_at: sealed.admitted_at };
+        claim(&mut self.redone, record, SEALED, &sealing, effects)?;
         let month = Timestamp::from_millis(sealed.admitted_at)
             .map_err(|error| Reject {
                 reason: "invalid_time",
@@ -93,6 +101,14 @@ impl Step for Record {
             headers: public_headers(LEDGER_COMMAND, &sealed.tenant, &sealed.exchange_id, traceparent),
         })?;
         Ok(())
+    }
+
+    fn finish(&mut self, partition: u32, effects: &mut dyn Effects) -> Result<(), StepError> {
+        Ok(self.redone.finish(partition, effects)?)
+    }
+
+    fn reset(&mut self, _assigned: &[log::Position]) {
+        self.redone.clear();
     }
 }
 
@@ -156,6 +172,35 @@ mod tests {
     #[test]
     fn a_price_of_zero_posts_nothing() {
         assert_eq!(emitted(Some(WireAmount { currency: "USD".into(), minor: 0, payee: "a".into() })).len(), 1);
+    }
+
+    #[test]
+    fn a_dead_letter_that_is_redone_twice_is_metered_once() {
+        let amount = || Some(WireAmount { currency: "USD".into(), minor: 1250, payee: "agent-7".into() });
+        let mut effects = MemoryEffects::default();
+        let mut step = Record::new("t1");
+        let redo =
+            |offset, sealed: &ExchangeSealed| record("meter.redo.v1", 2, offset, 5, "acme:t", sealed.encode().unwrap());
+        step.apply(&redo(0, &sealed(amount())), &mut effects).unwrap();
+        let again = step.apply(&redo(1, &sealed(amount())), &mut effects);
+        assert!(matches!(again, Err(StepError::Reject(reject)) if reject.reason == "already_decided"));
+        step.finish(2, &mut effects).unwrap();
+        assert_eq!(effects.take().len(), 2, "one usage record and one command");
+        let mut restarted = Record::new("t1");
+        assert!(restarted.apply(&redo(2, &sealed(amount())), &mut effects).is_err());
+        // The same key sealed again after the dedup window is another exchange to be metered.
+        let later = ExchangeSealed { admitted_at: 1_767_225_600_000 + 40 * 86_400_000, ..sealed(amount()) };
+        restarted.apply(&redo(3, &later), &mut effects).unwrap();
+        assert_eq!(effects.take().len(), 2);
+    }
+
+    #[test]
+    fn records_of_the_input_leave_no_mark() {
+        let mut effects = MemoryEffects::default();
+        let mut step = Record::new("t1");
+        step.apply(&record(SEALED, 2, 9, 5, "acme:t", sealed(None).encode().unwrap()), &mut effects).unwrap();
+        step.finish(2, &mut effects).unwrap();
+        assert!(effects.cells.is_empty());
     }
 
     #[test]

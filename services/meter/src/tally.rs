@@ -6,9 +6,11 @@ use bytes::Bytes;
 use event::topic::{USAGE_RECORDED, USAGE_TOTAL};
 use event::wire::{Tally as Cell, UsageRecorded, UsageTotal, Wire};
 use log::Topic;
+use stage::redone::Redone;
 use stage::{Effects, Emit, Reject, Step, StepError};
 
 use crate::record::encode;
+use crate::{Sealing, claim};
 
 /// Adds usage up.
 #[derive(Debug)]
@@ -16,6 +18,7 @@ pub struct Tally {
     total: Topic,
     /// What this batch has changed, by partition.
     changed: BTreeMap<(u32, Account), Cell>,
+    redone: Redone,
 }
 
 /// What a total is kept for.
@@ -35,7 +38,7 @@ impl Account {
 
 impl Default for Tally {
     fn default() -> Self {
-        Self { total: Topic::new(USAGE_TOTAL), changed: BTreeMap::new() }
+        Self { total: Topic::new(USAGE_TOTAL), changed: BTreeMap::new(), redone: Redone::default() }
     }
 }
 
@@ -65,6 +68,9 @@ impl Tally {
 impl Step for Tally {
     fn apply(&mut self, record: &log::Record, effects: &mut dyn Effects) -> Result<(), StepError> {
         let usage: UsageRecorded = crate::decode(record, USAGE_RECORDED)?;
+        let (exchange_id, tenant) = (usage.exchange_id.as_str(), usage.tenant.as_str());
+        let sealing = Sealing { exchange_id, tenant, admitted_at: usage.admitted_at };
+        claim(&mut self.redone, record, USAGE_RECORDED, &sealing, effects)?;
         let account = |meter| Account { tenant: usage.tenant.clone(), meter, month: usage.month.clone() };
         let vex = (record.partition, account("vex"));
         let fu = (record.partition, account("fu"));
@@ -96,7 +102,7 @@ impl Step for Tally {
                 headers: Vec::new(),
             })?;
         }
-        Ok(())
+        Ok(self.redone.finish(partition, effects)?)
     }
 
     fn committed(&mut self, _committed: &log::Committed) {
@@ -105,6 +111,7 @@ impl Step for Tally {
 
     fn reset(&mut self, _assigned: &[log::Position]) {
         self.changed.clear();
+        self.redone.clear();
     }
 }
 
@@ -157,6 +164,36 @@ mod tests {
         tally.reset(&[]);
         tally.finish(0, &mut effects).unwrap();
         assert!(effects.take().is_empty());
+    }
+
+    #[test]
+    fn a_dead_letter_that_is_redone_twice_is_counted_once() {
+        let mut tally = Tally::default();
+        let mut effects = MemoryEffects::default();
+        let redo = |offset| record("meter.tally.redo.v1", 0, offset, 7, "acme", usage("acme", 2, 10));
+        tally.apply(&redo(0), &mut effects).unwrap();
+        let again = tally.apply(&redo(1), &mut effects);
+        assert!(matches!(again, Err(StepError::Reject(reject)) if reject.reason == "already_decided"));
+        tally.finish(0, &mut effects).unwrap();
+        let total = UsageTotal::decode(effects.take()[0].value.as_ref().unwrap()).unwrap();
+        assert_eq!((total.total, total.exchanges), (2, 1));
+        assert!(Tally::default().apply(&redo(2), &mut effects).is_err(), "also after a restart");
+    }
+
+    #[test]
+    fn a_redo_that_is_refused_may_be_redone() {
+        let mut tally = Tally::default();
+        let mut effects = MemoryEffects::default();
+        tally.apply(&record(USAGE_RECORDED, 0, 0, 0, "acme", usage("acme", i64::MAX, 10)), &mut effects).unwrap();
+        tally.finish(0, &mut effects).unwrap();
+        tally.committed(&log::Committed::default());
+        for offset in 0..2 {
+            // As the runner does it: what was staged for a record that is refused does not happen.
+            let mut staged = effects.clone();
+            let redo = record("meter.tally.redo.v1", 0, offset, 7, "acme", usage("acme", 1, 10));
+            let refused = tally.apply(&redo, &mut staged);
+            assert!(matches!(refused, Err(StepError::Reject(reject)) if reject.reason == "usage_overflow"));
+        }
     }
 
     #[test]
