@@ -11,7 +11,9 @@ use event::topic::ADMITTED;
 use event::wire::{Admission, ChainHead, Decided, ExchangeAdmitted, ExchangeRejected, ExchangeSealed, Wire, WireError};
 use log::{Committed, Position, Record};
 use proof::{Draft, Policy};
+use stage::dead_letter::ALREADY_DECIDED;
 use stage::expiring::{Clocks, Window};
+use stage::redone::{Asked, Redone};
 use stage::value::{UnknownSchema, read};
 use stage::{Effects, Reject, Step, StepError};
 
@@ -50,6 +52,8 @@ pub struct Sign {
     lookup: SealedLookup,
     writer: Writer,
     clocks: Clocks,
+    /// A dead letter may come back later than the window remembers what it led to.
+    redone: Redone,
     /// Where our partitions of the sealed topic ended after the last commit: a record sealed since lies there or later.
     sealed_ends: BTreeMap<u32, u64>,
     /// Sealed in the batch that is open: a replay in the same batch cannot read them back yet.
@@ -63,6 +67,7 @@ impl Sign {
             lookup,
             writer: Writer::default(),
             clocks: Clocks::default(),
+            redone: Redone::default(),
             sealed_ends: BTreeMap::new(),
             open: BTreeMap::new(),
         }
@@ -311,10 +316,14 @@ impl Step for Sign {
         let window = self.settings.window;
         let now = self.clocks.observe(window, record.partition, admitted.at, effects)?;
         let Some(admission) = &admitted.admission else { return self.replay(record, &admitted, now, effects) };
+        if record.topic.as_str() != ADMITTED {
+            let name = format!("{}:{}", admitted.exchange_id, admitted.at);
+            self.redone.claim(Asked { record, name: &name, tenant: &admitted.tenant }, effects)?;
+        }
         if chain::decided(window, &admitted.exchange_id, now, effects)?.is_some() {
             // Only a dead letter that was redone twice comes here: a second receipt would double the exchange.
             return Err(StepError::Reject(Reject {
-                reason: "already_decided",
+                reason: ALREADY_DECIDED,
                 detail: format!("{} has its receipt or refusal", admitted.exchange_id),
                 tenant: admitted.tenant.clone(),
             }));
@@ -331,6 +340,7 @@ impl Step for Sign {
         if let Some(end) = self.sealed_ends.get(&partition) {
             effects.put(SEALED_END_CELL, Some(&end.to_be_bytes()))?;
         }
+        self.redone.finish(partition, effects)?;
         Ok(self.clocks.finish(self.settings.window, chain::CELLS, partition, effects)?)
     }
 
@@ -345,6 +355,7 @@ impl Step for Sign {
         // Another writer may have been here; the state says how far it had come.
         self.sealed_ends.clear();
         self.clocks.clear();
+        self.redone.clear();
         self.open.clear();
     }
 }

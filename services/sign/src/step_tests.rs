@@ -37,8 +37,17 @@ impl Bench {
     }
 
     fn send(&mut self, admitted: &ExchangeAdmitted) -> Result<Vec<Emit>, StepError> {
+        self.send_by(ADMITTED, admitted.at, admitted)
+    }
+
+    /// A dead letter that comes back at `time_ms`.
+    fn redo(&mut self, time_ms: i64, admitted: &ExchangeAdmitted) -> Result<Vec<Emit>, StepError> {
+        self.send_by("sign.redo.v1", time_ms, admitted)
+    }
+
+    fn send_by(&mut self, topic: &str, time_ms: i64, admitted: &ExchangeAdmitted) -> Result<Vec<Emit>, StepError> {
         let key = trace_key(&admitted.tenant, &admitted.trace_id);
-        let mut record = record(ADMITTED, 0, self.offset, admitted.at, &key, admitted.encode().unwrap());
+        let mut record = record(topic, 0, self.offset, time_ms, &key, admitted.encode().unwrap());
         self.offset += 1;
         record.headers.push((event::envelope::REPLY.into(), "3:n".into()));
         self.step.apply(&record, &mut self.effects)?;
@@ -210,4 +219,14 @@ fn an_admission_older_than_every_living_generation_is_sealed_and_does_not_stop_t
         bench.send(&ExchangeAdmitted { trace_id: "old".into(), ..admitted(2, T0 + 1) }),
         Err(StepError::Reject(_))
     ));
+}
+
+#[test]
+fn a_dead_letter_that_is_redone_twice_is_sealed_once_also_after_the_window() {
+    let mut bench = Bench::new();
+    assert!(!bench.redo(T0 + DAY, &admitted(1, T0)).unwrap().is_empty());
+    // The trace goes on, and the window of the first decision ends.
+    bench.seal(&admitted(2, T0 + 40 * DAY));
+    let again = bench.redo(T0 + 41 * DAY, &admitted(1, T0));
+    assert!(matches!(again, Err(StepError::Reject(reject)) if reject.reason == "already_decided"));
 }
