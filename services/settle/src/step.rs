@@ -13,7 +13,7 @@ use ledger::{
 };
 use log::{Record, Topic};
 use sha2::{Digest, Sha256};
-use stage::dead_letter::{CAUSE_HEADER, CAUSE_TOPIC_HEADER, cause_of};
+use stage::dead_letter::{ALREADY_DECIDED, CAUSE_HEADER, CAUSE_TOPIC_HEADER, cause_of};
 use stage::value::{UnknownSchema, read};
 use stage::{DeadLetter, Reject, StepError};
 
@@ -33,6 +33,9 @@ pub struct Item {
     /// The headers that every row of this record carries.
     cause: Headers,
     traceparent: Option<Vec<u8>>,
+    /// A redo only: the letter that says that this very command was decided before. On the command topic a repetition has
+    /// no trace but the offset, and audit names it; a dead letter that went back twice is no fault, and everybody sees it.
+    already: Option<Box<RowDraft>>,
 }
 
 /// What a record asks for.
@@ -80,11 +83,24 @@ pub fn parse(record: &Record, input: Input, dead: &Topic) -> Result<Item, String
     let decoded = read(record, LedgerCommand::decode, WireError::is_unknown_schema, unknown);
     let what = match decoded.and_then(|command| asked(command).map_err(StepError::Reject)) {
         Ok(asked) => What::Charge(Box::new(asked)),
-        Err(StepError::Reject(reject)) => dead_letter(record, &reject, dead, source),
+        Err(StepError::Reject(reject)) => {
+            What::Dead { reason: reject.reason, letter: Box::new(dead_letter(record, &reject, dead, source)) }
+        }
         Err(StepError::Wait(why)) => return Err(why),
         Err(StepError::Fault(fault)) => return Err(fault.to_string()),
     };
-    Ok(Item { source, what, cause, traceparent: record.header(TRACEPARENT).map(<[u8]>::to_vec) })
+    let already = match (&what, input) {
+        (What::Charge(asked), Input::Redo) => {
+            let reject = Reject {
+                reason: ALREADY_DECIDED,
+                detail: format!("{} was decided before", asked.command.command_id),
+                tenant: asked.command.tenant.clone(),
+            };
+            Some(Box::new(dead_letter(record, &reject, dead, source)))
+        }
+        _ => None,
+    };
+    Ok(Item { source, what, cause, traceparent: record.header(TRACEPARENT).map(<[u8]>::to_vec), already })
 }
 
 /// A dead letter for a record whose reading panicked (DESIGN R9).
@@ -96,20 +112,20 @@ pub(crate) fn panicked(record: &Record, input: Input, dead: &Topic) -> Item {
     if input == Input::Redo {
         cause.push((CAUSE_TOPIC_HEADER.to_owned(), record.topic.as_str().as_bytes().to_vec()));
     }
-    Item { source, what: dead_letter(record, &reject, dead, source), cause, traceparent: None }
+    let what = What::Dead { reason: reject.reason, letter: Box::new(dead_letter(record, &reject, dead, source)) };
+    Item { source, what, cause, traceparent: None, already: None }
 }
 
-fn dead_letter(record: &Record, reject: &Reject, dead: &Topic, source: Source) -> What {
+fn dead_letter(record: &Record, reject: &Reject, dead: &Topic, source: Source) -> RowDraft {
     let emit = DeadLetter { record, reject }.emit_to(dead);
-    let letter = RowDraft {
+    RowDraft {
         source,
         topic: emit.topic.as_str().to_owned(),
         target_partition: emit.partition,
         record_key: emit.key.map(|bytes| bytes.to_vec()),
         value: emit.value.map(|bytes| bytes.to_vec()),
         headers: emit.headers.into_iter().map(|(name, value)| (name, value.to_vec())).collect(),
-    };
-    What::Dead { reason: reject.reason, letter: Box::new(letter) }
+    }
 }
 
 /// Checks the form of a command: one transfer, from the tenant's paying account to another account of the tenant.
@@ -180,27 +196,36 @@ pub fn needs<'a>(items: impl IntoIterator<Item = &'a Item>) -> Needs {
     needs
 }
 
-/// Decides items in order: each is posted, parked, already done, or a dead letter.
+/// Decides items in order: each is posted, parked, already done (a letter, if it was redone), or a dead letter.
 ///
 /// # Errors
 /// A defect of ours only (LED-1, a value that cannot be written): nothing of the batch may stand.
 pub fn decide(items: &[Item], tariffs: &Tariffs, books: &mut Books) -> Result<(), Defect> {
     items.iter().try_for_each(|item| match &item.what {
         What::Dead { letter, .. } => {
-            let mut letter = letter.as_ref().clone();
-            let sequence = format!("{}:{}", books.partition(), books.next_sequence());
-            letter.headers.extend(item.cause.iter().cloned());
-            letter.headers.push((SEQUENCE_HEADER.to_owned(), sequence.into_bytes()));
-            books.publish(letter);
+            publish_letter(item, letter, books);
             Ok(())
         }
         What::Charge(asked) => charge(item, asked, tariffs, books),
     })
 }
 
+fn publish_letter(item: &Item, letter: &RowDraft, books: &mut Books) {
+    let mut letter = letter.clone();
+    let sequence = format!("{}:{}", books.partition(), books.next_sequence());
+    letter.headers.extend(item.cause.iter().cloned());
+    letter.headers.push((SEQUENCE_HEADER.to_owned(), sequence.into_bytes()));
+    books.publish(letter);
+}
+
 fn charge(item: &Item, asked: &Asked, tariffs: &Tariffs, books: &mut Books) -> Result<(), Defect> {
     match books.content_of(&asked.key()) {
-        Some(content) if content == asked.content => return Ok(()),
+        Some(content) if content == asked.content => {
+            if let Some(letter) = &item.already {
+                publish_letter(item, letter, books);
+            }
+            return Ok(());
+        }
         Some(_) => {
             let detail = format!("the key {} was used for another command", asked.command.idempotency_key);
             return park(item, asked, ("command_key_reused", detail), books);
@@ -448,6 +473,25 @@ mod tests {
         assert!(parse(&later, Input::Command, &dead).is_err());
         let item = parse(&later, Input::Redo, &dead).unwrap();
         assert!(matches!(item.what, What::Dead { reason: "unknown_schema", .. }));
+    }
+
+    #[test]
+    fn a_dead_letter_that_is_redone_twice_moves_money_once_and_says_so() {
+        let dead = Topic::new("settle.dead.v1");
+        let redo = |offset| {
+            let read = record("settle.redo.v1", 0, offset, 0, "acme:main", command(1, 500).encode().unwrap());
+            parse(&read, Input::Redo, &dead).unwrap()
+        };
+        let mut books = Books::new(0, 1, GENESIS);
+        decide(&[redo(0), redo(1)], &Tariffs::builtin(), &mut books).unwrap();
+        assert_eq!(books.rows().len(), 2);
+        assert_eq!(posted(&books, 0).command_id, "exchange_charge:ex_1");
+        let letter = &books.rows()[1].draft;
+        let header =
+            |name: &str| letter.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+        assert_eq!(letter.topic, "settle.dead.v1");
+        assert_eq!(header("reason").as_deref(), Some(b"already_decided".as_ref()));
+        assert_eq!(header("source").as_deref(), Some(b"settle.redo.v1:0:1".as_ref()));
     }
 
     #[test]

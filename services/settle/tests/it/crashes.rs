@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ledger::{Batch, Input, Ledger, Offsets};
 use log::{Cause, Fault, Log, Topic};
+use stage::testing::{Hook, HookedLog, Point};
 
 use crate::database::block_on;
-use crate::hooked::{Hook, Point};
 use crate::on_both;
 use crate::world::{DEAD, START, StopOnDrop, World, charges};
 
@@ -41,7 +41,7 @@ fn dies_once_and_ends_whole(world: &World, nth: usize, is_point: fn(&Point<'_>) 
 }
 
 fn death_between_the_database_commit_and_the_relay_loses_nothing(world: World) {
-    dies_once_and_ends_whole(&world, 0, |point| matches!(point, Point::BeforeEmit));
+    dies_once_and_ends_whole(&world, 0, |point| matches!(point, Point::BeforeEmit(_)));
 }
 
 fn death_between_the_relay_and_its_commit_loses_nothing(world: World) {
@@ -85,7 +85,7 @@ fn an_aborted_or_unknown_commit_is_found_out_and_goes_on(world: World) {
             Point::Polled(records) if !records.is_empty() => twice(&polls, Fault::Retry),
             Point::BeforeCommit => twice(&before, Fault::Abort),
             Point::AfterCommit => twice(&after, Fault::Unknown),
-            Point::Polled(_) | Point::BeforeEmit => None,
+            Point::Polled(_) | Point::BeforeEmit(_) => None,
         }
     });
     world.settle_hooked(hook).unwrap();
@@ -132,7 +132,7 @@ fn a_second_writer_on_the_slot_ends_the_first(world: World) {
         let _ = joined.send(());
         None
     });
-    let log = crate::hooked::HookedLog { log: world.log.clone(), hook };
+    let log = HookedLog { log: world.log.clone(), hook };
     std::thread::scope(|scope| {
         let _ends_with_the_scope = StopOnDrop(&stop);
         let first = scope.spawn(|| settle::run(&log as &dyn Log, &options, &stop));

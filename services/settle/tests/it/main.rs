@@ -11,7 +11,6 @@
 
 mod crashes;
 mod database;
-mod hooked;
 mod restores;
 mod settles;
 mod world;

@@ -34,6 +34,8 @@ fn settled_around_a_backup(world: &mut World) -> Place {
     world.commands(&charges(20..30));
     let redone = charge(91, "acme", 777);
     world.append(REDO, "acme:main", &redone.encode().unwrap(), &[]);
+    // Redone twice: the second leaves a letter, which comes back as well.
+    world.append(REDO, "acme:main", &redone.encode().unwrap(), &[]);
     world.settle();
     world.commands(&charges(50..60));
     // The last ones of each partition leave no row: only the database's own offset says that they were read.

@@ -2,8 +2,8 @@
 
 use event::topic::{LEDGER_COMMAND, SETTLEMENT_PARKED, SETTLEMENT_POSTED};
 use event::wire::Wire;
+use stage::testing::{Hook, Point};
 
-use crate::hooked::{Hook, Point};
 use crate::on_both;
 use crate::world::{DEAD, REDO, World, charge, charges};
 
@@ -16,6 +16,7 @@ on_both! {
     an_account_that_is_full_parks_the_charge
     a_bad_record_becomes_a_dead_letter_and_the_rest_goes_on
     a_redone_dead_letter_is_settled
+    a_dead_letter_that_is_redone_twice_is_settled_once_and_says_so
     a_price_of_zero_moves_nothing
     a_long_queue_is_settled_in_bounded_batches
     a_later_schema_waits_and_what_came_before_it_is_settled
@@ -128,6 +129,20 @@ fn a_redone_dead_letter_is_settled(world: World) {
     let redone: Vec<_> =
         world.records(SETTLEMENT_POSTED).into_iter().filter(|record| record.header("cause-topic").is_some()).collect();
     assert_eq!(redone.len(), 3);
+}
+
+fn a_dead_letter_that_is_redone_twice_is_settled_once_and_says_so(world: World) {
+    let redone = charge(1, "acme", 500);
+    for _ in 0..2 {
+        world.append(REDO, "acme:main", &redone.encode().unwrap(), &[]);
+        world.settle();
+    }
+    world.assert_settled_once(&[redone]);
+    let dead = world.records(DEAD);
+    assert_eq!(dead.len(), 1);
+    assert_eq!(dead[0].header("reason"), Some(b"already_decided".as_ref()));
+    let partition = log::partition_of(b"acme:main", 2);
+    assert_eq!(dead[0].header("source"), Some(format!("{REDO}:{partition}:1").as_bytes()));
 }
 
 fn a_price_of_zero_moves_nothing(world: World) {

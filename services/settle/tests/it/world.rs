@@ -1,7 +1,7 @@
 //! A log, a database, commands, and an oracle that says what the books must be.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use billing::{Minor, Tariffs, fee};
@@ -9,14 +9,14 @@ use event::topic::{LEDGER_COMMAND, RELAY_POSITION, SETTLEMENT_PARKED, SETTLEMENT
 use event::wire::{LedgerCommand, SettlementParked, SettlementPosted, Transfer, Wire};
 use ledger::{Balance, Ledger, Offsets};
 use log::embedded::EmbeddedLog;
-use log::{Batch, Cleanup, Fault, Group, Log, Output, Record, Topic, TopicSpec};
+use log::{Batch, Fault, Group, Log, Output, Record, Topic};
 use settle::{Limits, SettleOptions};
 use stage::Stop;
+use stage::testing::{Hook, HookedLog, append, open_log, read_all};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 use crate::database::{Place, block_on, runtime};
-use crate::hooked::{Hook, HookedLog};
 
 pub const REDO: &str = "settle.redo.v1";
 pub const DEAD: &str = "settle.dead.v1";
@@ -100,18 +100,9 @@ pub fn oracle(commands: &[LedgerCommand]) -> Vec<Balance> {
 impl World {
     pub fn new(place: Place) -> Self {
         let directory = TempDir::new().unwrap();
-        let log = EmbeddedLog::open(directory.path()).unwrap();
-        let specs: Vec<TopicSpec> = [LEDGER_COMMAND, REDO, DEAD, SETTLEMENT_POSTED, SETTLEMENT_PARKED, RELAY_POSITION]
-            .iter()
-            .map(|name| TopicSpec {
-                topic: Topic::new(name),
-                partitions: PARTITIONS,
-                cleanup: if *name == RELAY_POSITION { Cleanup::Compact } else { Cleanup::Delete { retention: None } },
-                log_append_time: false,
-            })
-            .collect();
+        let topics = [LEDGER_COMMAND, REDO, DEAD, SETTLEMENT_POSTED, SETTLEMENT_PARKED, RELAY_POSITION];
         let group = Group { name: "settle".to_owned(), inputs: vec![Topic::new(LEDGER_COMMAND), Topic::new(REDO)] };
-        log.apply(&specs, &[group]).unwrap();
+        let log = open_log(directory.path(), topics.map(|name| (name.to_owned(), PARTITIONS)), &[group]);
         let limits = Limits { poll_wait: Duration::from_millis(20), ..Limits::default() };
         Self { log, place, limits, tariffs: Tariffs::builtin(), _directory: directory }
     }
@@ -125,11 +116,8 @@ impl World {
     }
 
     pub fn append(&self, topic: &str, key: &str, value: &[u8], headers: &[(&str, &[u8])]) {
-        let (done, acknowledged) = mpsc::channel();
-        let topic = Topic::new(topic);
-        let out = Output { topic: &topic, partition: None, key: Some(key.as_bytes()), value: Some(value), headers };
-        self.log.append(&out, Box::new(move |outcome| done.send(outcome).unwrap())).unwrap();
-        acknowledged.recv().unwrap().unwrap();
+        let (topic, key) = (Topic::new(topic), Some(key.as_bytes()));
+        append(&self.log, &Output { topic: &topic, partition: None, key, value: Some(value), headers });
     }
 
     pub fn command(&self, command: &LedgerCommand) {
@@ -203,18 +191,7 @@ impl World {
     }
 
     pub fn records(&self, topic: &str) -> Vec<Record> {
-        let topic = Topic::new(topic);
-        let ends = self.log.ends(&topic).unwrap();
-        let mut tail = self.log.tail(&self.log.starts(&topic).unwrap()).unwrap();
-        let mut batch = Batch::default();
-        while !tail
-            .positions()
-            .iter()
-            .all(|at| ends.iter().any(|end| end.partition == at.partition && at.offset >= end.offset))
-        {
-            tail.poll(Duration::from_millis(50), &mut batch).unwrap();
-        }
-        batch.records
+        read_all(&self.log, &Topic::new(topic))
     }
 
     pub fn posted(&self) -> Vec<SettlementPosted> {
