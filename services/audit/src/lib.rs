@@ -58,18 +58,6 @@ pub enum AuditError {
 
 /// Every topic that the books are kept from.
 pub fn topics() -> Vec<Topic> {
-    let fixed = [
-        topic::REQUESTED,
-        topic::ADMITTED,
-        topic::REJECTED,
-        topic::SEALED,
-        topic::DELIVERED,
-        topic::USAGE_RECORDED,
-        topic::USAGE_TOTAL,
-        topic::LEDGER_COMMAND,
-        topic::SETTLEMENT_POSTED,
-        topic::SETTLEMENT_PARKED,
-    ];
-    let beside = topic::STEPS.iter().flat_map(|step| [step.dead_topic(), step.redo_topic()]);
-    fixed.iter().map(|name| Topic::new(name)).chain(beside.map(|name| Topic::new(&name))).collect()
+    let story = topic::STORY.iter().map(|name| Topic::new(name));
+    story.chain(topic::dead_topics().chain(topic::redo_topics()).map(|name| Topic::new(&name))).collect()
 }

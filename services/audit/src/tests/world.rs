@@ -2,17 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::mpsc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use event::topic::{self, Keep};
+use event::topic;
 use event::wire::{
     Admission, ExchangeAdmitted, ExchangeDelivered, ExchangeRejected, ExchangeRequested, ExchangeSealed, LedgerCommand,
     SettlementParked, SettlementPosted, Transfer, UsageRecorded, UsageTotal, Wire, WireAmount,
 };
 use log::embedded::EmbeddedLog;
-use log::{Batch, Cleanup, Group, Log, Member, Output, Polled, Record, Topic, TopicSpec, partition_of};
+use log::{Batch, Group, Log, Member, Polled, Position, Record, Topic};
+use stage::testing::{self, HandMade};
 
 use crate::place::Place;
 
@@ -41,18 +40,13 @@ pub(super) enum Fault {
 
 #[derive(Debug, Default)]
 pub(super) struct World {
-    pub(super) records: Vec<Record>,
-    next: BTreeMap<(String, u32), u64>,
+    pub(super) topics: HandMade,
     /// Where the sealed record, command and posting of each exchange lie.
     pub(super) sealed: BTreeMap<usize, Place>,
     pub(super) commands: BTreeMap<usize, Place>,
     pub(super) postings: BTreeMap<usize, Vec<Place>>,
     pub(super) letters: Vec<Place>,
     sequence: i64,
-}
-
-fn text(text: &str) -> Bytes {
-    Bytes::from(text.to_owned())
 }
 
 impl World {
@@ -71,37 +65,12 @@ impl World {
     }
 
     pub(super) fn put(&mut self, topic: &str, key: &str, at: i64, value: Vec<u8>, headers: &[(&str, &str)]) -> Place {
-        let partition = partition_of(key.as_bytes(), PARTITIONS);
-        self.put_at(topic, partition, key, at, value, headers)
-    }
-
-    fn put_at(
-        &mut self,
-        topic: &str,
-        partition: u32,
-        key: &str,
-        at: i64,
-        value: Vec<u8>,
-        headers: &[(&str, &str)],
-    ) -> Place {
-        let next = self.next.entry((topic.to_owned(), partition)).or_default();
-        let offset = *next;
-        *next += 1;
-        self.records.push(Record {
-            topic: Topic::new(topic),
-            partition,
-            offset,
-            time_ms: at,
-            key: Some(text(key)),
-            value: Some(value.into()),
-            headers: headers.iter().map(|(name, value)| ((*name).to_owned(), text(value))).collect(),
-        });
-        Place { topic: Topic::new(topic), partition, offset }
+        place(self.topics.put(testing::Place::of_key(topic, key, PARTITIONS, at), value, headers))
     }
 
     fn caused(&mut self, topic: &str, key: &str, at: i64, value: Vec<u8>, cause: &Place) -> Place {
-        let cause = format!("{}:{}:0", cause.partition, cause.offset);
-        self.put(topic, key, at, value, &[("cause", &cause)])
+        let to = testing::Place::of_key(topic, key, PARTITIONS, at);
+        place(self.topics.put_caused(to, value, (cause.partition, cause.offset)))
     }
 
     fn request(&mut self, key: &str, at: i64) -> Place {
@@ -174,17 +143,48 @@ impl World {
     }
 
     pub(super) fn letter(&mut self, step: &str, source: &Place, tenant: &str, at: i64, value: Vec<u8>) -> Place {
+        self.letter_of((step, "malformed_record"), source, tenant, at, value)
+    }
+
+    fn letter_of(
+        &mut self,
+        (step, reason): (&str, &str),
+        source: &Place,
+        tenant: &str,
+        at: i64,
+        value: Vec<u8>,
+    ) -> Place {
         let cause = format!("{}:{}:0", source.partition, source.offset);
         let (source, at_text) = (source.to_string(), at.to_string());
         let headers = [
             ("cause", cause.as_str()),
-            ("reason", "malformed_record"),
+            ("reason", reason),
             ("detail", "d"),
             ("source", &source),
             ("tenant", tenant),
             ("at", &at_text),
         ];
         self.put(&format!("{step}.dead.v1"), "acme:x", at, value, &headers)
+    }
+
+    pub(super) fn find(&self, place: &Place) -> Record {
+        self.topics.records.iter().find(|record| Place::of(record) == *place).cloned().unwrap()
+    }
+
+    /// What lies there went to the step once more, which had decided it before.
+    pub(super) fn redone_again(&mut self, step: &str, place: &Place) {
+        let record = self.find(place);
+        let value = record.value.unwrap().to_vec();
+        let letter = format!("{step}.dead.v1:0:999");
+        let redo = format!("{step}.redo.v1");
+        let source = self.put(&redo, "acme:x", record.time_ms, value.clone(), &[("redo-of", &letter)]);
+        self.letter_of((step, "already_decided"), &source, "acme", record.time_ms, value);
+    }
+
+    /// The step says of a record of its own input that it had decided it before.
+    pub(super) fn says_already(&mut self, step: &str, place: &Place) {
+        let record = self.find(place);
+        self.letter_of((step, "already_decided"), place, "acme", record.time_ms, record.value.unwrap().to_vec());
     }
 
     /// What does not go straight through.
@@ -211,9 +211,10 @@ impl World {
         self.letter("sign", &admission, "acme", at, value);
         // One lay in the wrong partition, and was refused where it belongs.
         let key = "acme:moved";
-        let right = partition_of(key.as_bytes(), PARTITIONS);
+        let right = testing::Place::of_key(topic::REQUESTED, key, PARTITIONS, at);
+        let wrong = testing::Place { partition: (right.partition + 1) % PARTITIONS, ..right };
         let value = requested("moved").encode().unwrap();
-        let origin = self.put_at(topic::REQUESTED, (right + 1) % PARTITIONS, key, at, value.clone(), &[]);
+        let origin = place(self.topics.put(wrong, value.clone(), &[]));
         let moved = self.caused(topic::REQUESTED, key, at, value, &origin);
         let refusal = rejected("moved", at, "canonicalise").encode().unwrap();
         self.caused(topic::REJECTED, key, at, refusal, &moved);
@@ -237,69 +238,26 @@ impl World {
         }
     }
 
-    /// The records in another order between partitions; within each they keep theirs.
     pub(super) fn shuffled(&self, seed: u64) -> Vec<Record> {
-        let mut lanes: BTreeMap<(Topic, u32), std::collections::VecDeque<Record>> = BTreeMap::new();
-        for record in &self.records {
-            lanes.entry((record.topic.clone(), record.partition)).or_default().push_back(record.clone());
-        }
-        let mut lanes: Vec<_> = lanes.into_values().collect();
-        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-        let mut out = Vec::with_capacity(self.records.len());
-        while !lanes.is_empty() {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            let lane = usize::try_from(state % u64::try_from(lanes.len()).unwrap()).unwrap();
-            match lanes[lane].pop_front() {
-                Some(record) => out.push(record),
-                None => drop(lanes.swap_remove(lane)),
-            }
-        }
-        out
+        self.topics.shuffled(seed)
     }
 
     /// Writes what is not there yet, each record into its own partition.
     pub(super) fn write(&self, log: &dyn Log, from: usize, to: usize) {
-        for record in &self.records[from..to] {
-            let headers: Vec<(&str, &[u8])> =
-                record.headers.iter().map(|(name, value)| (name.as_str(), value.as_ref())).collect();
-            let (done, durable) = mpsc::channel();
-            log.append(
-                &Output {
-                    topic: &record.topic,
-                    partition: Some(record.partition),
-                    key: record.key.as_deref(),
-                    value: record.value.as_deref(),
-                    headers: &headers,
-                },
-                Box::new(move |outcome| done.send(outcome).unwrap()),
-            )
-            .unwrap();
-            assert_eq!(durable.recv().unwrap().unwrap().offset, record.offset, "{}", record.topic);
-        }
+        testing::write(log, &self.topics.records[from..to]);
     }
+}
+
+fn place(at: Position) -> Place {
+    Place { topic: at.topic, partition: at.partition, offset: at.offset }
 }
 
 /// A log with every topic and group.
 pub(super) fn open_log(dir: &Path) -> EmbeddedLog {
-    let log = EmbeddedLog::open(dir).unwrap();
-    let specs: Vec<TopicSpec> = topic::layouts()
-        .into_iter()
-        .map(|layout| TopicSpec {
-            topic: Topic::new(&layout.name),
-            partitions: layout.partitions.unwrap_or(PARTITIONS),
-            cleanup: match layout.keep {
-                Keep::Newest | Keep::NewestWithinWindow => Cleanup::Compact,
-                _ => Cleanup::Delete { retention: None },
-            },
-            log_append_time: layout.log_append_time,
-        })
-        .collect();
+    let topics = topic::layouts().into_iter().map(|layout| (layout.name, layout.partitions.unwrap_or(PARTITIONS)));
     let groups: Vec<Group> =
         topic::STEPS.iter().map(|step| Group { name: step.name.into(), inputs: inputs(step) }).collect();
-    log.apply(&specs, &groups).unwrap();
-    log
+    testing::open_log(dir, topics, &groups)
 }
 
 fn inputs(step: &topic::Step) -> Vec<Topic> {
