@@ -195,13 +195,18 @@ pub(crate) fn settle(shared: &Shared, crew: &mut Crew, substrate: &Substrate) ->
 
 pub(crate) fn forward(shared: &Shared, crew: &mut Crew, config: &Config) -> Result<(), Failure> {
     let directory = Arc::clone(&shared.directory);
-    let tenants: forward::Tenants = Arc::new(move |tenant| {
-        let settings = directory.tenant(&TenantId::parse(tenant).ok()?)?;
-        Some(forward::TenantForwardSettings {
-            allowlist: Allowlist::lenient(&settings.forward_allowlist),
-            secret: forward::WebhookSecret::parse(settings.webhook_secret.expose()).ok(),
-        })
-    });
+    let (known, read, log) = (Arc::clone(&directory), Arc::clone(&directory), Arc::clone(&shared.log));
+    let tenants = forward::Tenants {
+        lookup: Arc::new(move |tenant| {
+            let settings = directory.tenant(&TenantId::parse(tenant).ok()?)?;
+            Some(forward::TenantForwardSettings {
+                allowlist: Allowlist::lenient(&settings.forward_allowlist),
+                secret: forward::WebhookSecret::parse(settings.webhook_secret.expose()).ok(),
+            })
+        }),
+        version: Arc::new(move || known.config_version()),
+        catch_up: Arc::new(move || read.catch_up(log.as_ref())),
+    };
     let mut options = forward::Options::new(shared.slot.clone(), tenants);
     options.dial.rules = address_rules(config)?;
     options.dial.ca_file = config.forward.ca_file.clone();

@@ -3,25 +3,30 @@
 //! The session belongs to one OS thread. Calls run beside it on a small runtime and send back how they went; their
 //! results are kept until the transaction that records them is committed, so that an aborted one costs no second call.
 
+mod calls;
+mod intake;
+mod results;
+
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use bytes::Bytes;
-use event::destination::{Destination, allowed};
-use event::envelope::{public_headers, trace_key};
-use event::wire::{ExchangeDelivered, PendingDelivery, Wire, WireError};
-use log::{Batch, Cause, Fault, Log, Member, Polled, Position, Record, Session, Topic};
-use stage::dead_letter::{cause_of as cause_of_record, emit_caused};
-use stage::{DeadLetter, Emit, StepError, Stop};
+use event::destination::Destination;
+use event::wire::{PendingDelivery, Wire, WireError};
+use log::{Batch, Cause, Fault, Log, Member, Polled, Position, Session, Topic};
+use stage::redone::Redone;
+use stage::{Cells, StepError, Stop};
 use tokio::runtime::Runtime;
 
+use crate::call::CallResult;
 use crate::dial::Dialer;
-use crate::lanes::{CellId, LaneId, Lanes, Turn, Waiting};
+use crate::lanes::{CellId, LaneId, Lanes, Waiting};
 use crate::metrics as names;
-use crate::step::{self, Call, CallError, CallResult, Next, Owed};
-use crate::{Options, webhook};
+use crate::owed::PENDING;
+use crate::settings::Settings;
+use crate::{Options, step};
+use results::Finished;
 
 const STEP: &str = "forward";
 const CALL_THREADS: usize = 2;
@@ -35,10 +40,9 @@ const BACKOFF_MAX: Duration = Duration::from_secs(2);
 const RECOVERIES_MAX: u32 = 20;
 /// How long reading pauses before a schema of a later version is looked at again; deliveries go on meanwhile.
 const SCHEMA_WAIT: Duration = Duration::from_secs(2);
-/// How long a delivery waits whose cell could not be read.
-const UNREADABLE_WAIT_MS: i64 = 1_000;
-/// On the way out, calls under way get so long to end; what has not ended is called again by the next run.
-const STOP_GRACE: Duration = Duration::from_secs(3);
+/// Who stops, or gives partitions up, waits so long for calls under way; what has not ended is called again by whoever
+/// comes next.
+const CALLS_GRACE: Duration = Duration::from_secs(3);
 
 /// Delivers until `stop`, on the calling thread.
 ///
@@ -58,6 +62,7 @@ pub fn run(log: &dyn Log, options: Options, stop: &Stop) -> Result<(), Fault> {
     let (ended, results) = channel();
     let mut courier = Courier {
         lanes: Lanes::new(options.bounds),
+        settings: Settings::new(options.tenants.clone()),
         options,
         stop,
         session,
@@ -69,6 +74,7 @@ pub fn run(log: &dyn Log, options: Options, stop: &Stop) -> Result<(), Fault> {
         busy: HashSet::new(),
         unsettled: Vec::new(),
         open: Open::default(),
+        redone: Redone::default(),
         paused_until: None,
         recoveries: 0,
     };
@@ -115,20 +121,6 @@ fn join(log: &dyn Log, slot: &str, stop: &Stop) -> Result<Option<Box<dyn Session
     Err(Fault::Fatal(Cause::new("join_failed", "forward could not join its group")))
 }
 
-/// What happened to a delivery and is not recorded yet.
-struct Finished {
-    cell: CellId,
-    lane: LaneId,
-    /// Attempts that the delivery had before.
-    attempts_before: usize,
-    how: How,
-}
-
-enum How {
-    Called(Call),
-    GivenUp { at_ms: i64 },
-}
-
 /// What the open transaction holds beside its records.
 #[derive(Default)]
 struct Open {
@@ -143,6 +135,7 @@ struct Courier<'a> {
     stop: &'a Stop,
     session: Box<dyn Session>,
     dialer: Arc<Dialer>,
+    settings: Settings,
     runtime: Runtime,
     ended: Sender<Finished>,
     results: Receiver<Finished>,
@@ -153,6 +146,7 @@ struct Courier<'a> {
     busy: HashSet<CellId>,
     unsettled: Vec<Finished>,
     open: Open,
+    redone: Redone,
     paused_until: Option<Instant>,
     recoveries: u32,
 }
@@ -202,61 +196,12 @@ impl Courier<'_> {
         POLL_WAIT_MAX.min(Duration::from_millis(u64::try_from(until_due).unwrap_or(0)))
     }
 
-    /// Stages what records owe. Answers why the rest of a partition must wait, where a record cannot be read yet.
-    fn accept(&mut self, records: &[Record]) -> Result<Option<String>, StepError> {
-        let mut waiting: Option<String> = None;
-        let mut blocked: BTreeSet<(&Topic, u32)> = BTreeSet::new();
-        for record in records {
-            if blocked.contains(&(&record.topic, record.partition)) {
-                continue;
-            }
-            match step::owed(record, now_ms()) {
-                Ok(None) => {}
-                Ok(Some(owed)) => self.stage_owed(record.partition, owed)?,
-                Err(StepError::Reject(reject)) => {
-                    tracing::warn!(reason = reject.reason, source = %record.topic, partition = record.partition,
-                        offset = record.offset, "dead letter");
-                    metrics::counter!("stage_dead_letters_total", "step" => STEP, "reason" => reject.reason)
-                        .increment(1);
-                    let emit = DeadLetter { record, reject: &reject }.emit_to(&dead_topic());
-                    let cause_topic = (record.topic.as_str() != event::topic::SEALED).then_some(&record.topic);
-                    emit_caused(self.session.as_mut(), &emit, &cause_of_record(record, 0), cause_topic)?;
-                }
-                Err(StepError::Wait(why)) => {
-                    blocked.insert((&record.topic, record.partition));
-                    waiting = Some(why);
-                    continue;
-                }
-                Err(fault) => return Err(fault),
-            }
-            self.next.insert((record.partition, record.topic.clone()), record.offset + 1);
-            self.open.partitions.insert(record.partition);
-        }
-        Ok(waiting)
-    }
-
-    fn stage_owed(&mut self, partition: u32, owed: Owed) -> Result<(), StepError> {
-        let cell = CellId { partition, key: owed.cell_key.into() };
-        self.stage_pending(cell, &owed.pending)
-    }
-
-    fn stage_pending(&mut self, cell: CellId, pending: &PendingDelivery) -> Result<(), StepError> {
-        let value = pending.encode().map_err(|error| damaged(&cell, &error))?;
-        self.session.put(cell.partition, &cell.key, Some(&value))?;
-        self.open.partitions.insert(cell.partition);
-        self.open.queued.push(self.waiting(cell, pending));
-        Ok(())
-    }
-
-    fn waiting(&self, cell: CellId, pending: &PendingDelivery) -> Waiting {
-        let give_up_at = step::give_up_at(pending, &self.options.retries);
-        Waiting { cell, lane: lane_of(pending), due_at: pending.next_at, give_up_at }
-    }
-
     fn assigned(&mut self, positions: &[Position]) -> Result<(), StepError> {
         for position in positions {
             self.next.insert((position.partition, position.topic.clone()), position.offset);
         }
+        // What was seen of them before, another instance may have changed.
+        self.redone.clear();
         let partitions: BTreeSet<u32> = positions.iter().map(|position| position.partition).collect();
         for partition in partitions {
             self.load(partition)?;
@@ -268,7 +213,10 @@ impl Courier<'_> {
     fn load(&mut self, partition: u32) -> Result<(), StepError> {
         let mut found = Vec::new();
         let mut failure = None;
-        self.session.scan(partition, &[], &mut |key, value| {
+        self.session.scan(partition, &[PENDING], &mut |key, value| {
+            if !key.starts_with(&[PENDING]) {
+                return false;
+            }
             let cell = CellId { partition, key: key.into() };
             match PendingDelivery::decode(value) {
                 Ok(pending) => found.push((
@@ -293,13 +241,16 @@ impl Courier<'_> {
         Ok(())
     }
 
-    /// Records what has ended, unless the partitions are lost, and gives them up. Calls under way end unrecorded.
+    /// Records what has ended, unless the partitions are lost, and gives them up. Calls still under way end unrecorded.
     fn revoked(&mut self, partitions: &[u32], lost: bool) -> Result<(), StepError> {
         tracing::info!(?partitions, lost, "revoked");
         if lost {
             self.open = Open::default();
+            self.redone.clear();
             self.session.recover()?;
         } else {
+            let ending: BTreeSet<u32> = partitions.iter().copied().collect();
+            self.await_calls(Some(&ending));
             self.settle()?;
             self.commit()?;
         }
@@ -313,78 +264,12 @@ impl Courier<'_> {
         self.next.keys().any(|(ours, _)| *ours == partition)
     }
 
-    fn take_result(&mut self, finished: Finished) {
-        if let How::Called(call) = &finished.how {
-            self.lanes.done(&finished.lane, call.is_healthy(), now_ms());
-            metrics::counter!(names::ATTEMPTS, "result" => call.result().name()).increment(1);
-            #[expect(clippy::cast_precision_loss, reason = "a call lasts seconds")]
-            metrics::histogram!(names::ATTEMPT_SECONDS).record(call.duration_ms as f64 / 1_000.0);
-        }
-        self.unsettled.push(finished);
-    }
-
-    /// Stages what follows from every result at hand.
-    fn settle(&mut self) -> Result<(), StepError> {
-        while let Ok(finished) = self.results.try_recv() {
-            self.take_result(finished);
-        }
-        let finished = std::mem::take(&mut self.unsettled);
-        let staged = finished.iter().try_for_each(|finished| self.stage_result(finished));
-        self.unsettled = finished;
-        staged
-    }
-
-    fn stage_result(&mut self, finished: &Finished) -> Result<(), StepError> {
-        let cell = &finished.cell;
-        if !self.is_ours(cell.partition) {
-            return Ok(());
-        }
-        let mut value = Vec::new();
-        if !self.session.get(cell.partition, &cell.key, &mut value)? {
-            return Ok(());
-        }
-        let pending = PendingDelivery::decode(&value).map_err(|error| damaged(cell, &error))?;
-        if pending.attempts.len() != finished.attempts_before {
-            // Recorded already: its commit was reported as unknown, or another instance went on.
-            let waiting = self.waiting(cell.clone(), &pending);
-            self.open.queued.push(waiting);
-            return Ok(());
-        }
-        match &finished.how {
-            How::GivenUp { at_ms } => self.stage_outcome(cell, &pending, &step::given_up(pending.clone(), *at_ms)),
-            How::Called(call) => match step::after(pending.clone(), call, &self.options.retries) {
-                Next::Again(pending) => self.stage_pending(cell.clone(), &pending),
-                Next::Over(outcome) => self.stage_outcome(cell, &pending, &outcome),
-            },
-        }
-    }
-
-    fn stage_outcome(
-        &mut self,
-        cell: &CellId,
-        pending: &PendingDelivery,
-        outcome: &ExchangeDelivered,
-    ) -> Result<(), StepError> {
-        let topic = event::topic::DELIVERED;
-        let traceparent = step::traceparent_of(&cell.key);
-        let emit = Emit {
-            topic: Topic::new(topic),
-            partition: None,
-            key: Some(trace_key(&outcome.tenant, &outcome.trace_id).into()),
-            value: Some(outcome.encode().map_err(|error| damaged(cell, &error))?.into()),
-            headers: public_headers(topic, &outcome.tenant, &outcome.exchange_id, traceparent),
-        };
-        let (cause, cause_topic) = step::cause_of(pending);
-        emit_caused(self.session.as_mut(), &emit, &cause, cause_topic.map(Topic::new).as_ref())?;
-        self.session.put(cell.partition, &cell.key, None)?;
-        self.open.partitions.insert(cell.partition);
-        self.open.outcomes.push(if outcome.delivered { CallResult::Delivered } else { CallResult::Failed });
-        Ok(())
-    }
-
     /// Makes everything staged durable, and only then acts on it.
     fn commit(&mut self) -> Result<(), StepError> {
         if !self.open.partitions.is_empty() {
+            for partition in &self.open.partitions {
+                self.redone.finish(*partition, &mut Cells::new(self.session.as_mut(), *partition))?;
+            }
             let next: Vec<Position> = self
                 .next
                 .iter()
@@ -413,83 +298,6 @@ impl Courier<'_> {
         Ok(())
     }
 
-    /// Starts every call whose turn it is.
-    fn dispatch(&mut self) {
-        for turn in self.lanes.take(now_ms()) {
-            match turn {
-                Turn::Call(waiting) => self.call(waiting),
-                Turn::GiveUp(waiting) => self.give_up(waiting),
-            }
-        }
-        #[expect(clippy::cast_precision_loss, reason = "a gauge")]
-        {
-            metrics::gauge!(names::PENDING).set(self.lanes.waiting() as f64);
-            metrics::gauge!(names::IN_FLIGHT).set(self.lanes.in_flight() as f64);
-        }
-    }
-
-    /// What the state holds for a cell. One that cannot be read now waits a little; one that is gone waits no longer.
-    fn read_pending(&mut self, waiting: &Waiting) -> Option<PendingDelivery> {
-        let mut value = Vec::new();
-        match self.session.get(waiting.cell.partition, &waiting.cell.key, &mut value) {
-            Ok(true) => PendingDelivery::decode(&value).ok(),
-            Ok(false) => None,
-            Err(fault) => {
-                tracing::warn!(%fault, "a pending delivery could not be read, trying again");
-                let due_at = now_ms().saturating_add(UNREADABLE_WAIT_MS);
-                self.lanes.queue(Waiting { due_at, ..waiting.clone() });
-                None
-            }
-        }
-    }
-
-    fn give_up(&mut self, waiting: Waiting) {
-        let Some(pending) = self.read_pending(&waiting) else { return };
-        self.busy.insert(waiting.cell.clone());
-        self.unsettled.push(Finished {
-            cell: waiting.cell,
-            lane: waiting.lane,
-            attempts_before: pending.attempts.len(),
-            how: How::GivenUp { at_ms: now_ms() },
-        });
-    }
-
-    fn call(&mut self, waiting: Waiting) {
-        let Some(pending) = self.read_pending(&waiting) else {
-            self.lanes.done(&waiting.lane, None, now_ms());
-            return;
-        };
-        self.busy.insert(waiting.cell.clone());
-        let attempts_before = pending.attempts.len();
-        let Waiting { cell, lane, .. } = waiting;
-        let finished = move |call| Finished { cell, lane, attempts_before, how: How::Called(call) };
-        let at_ms = now_ms();
-        let (destination, headers) = match self.prepare(&pending, at_ms) {
-            Ok(prepared) => prepared,
-            Err(error) => return self.take_result(finished(Call::refused(at_ms, error))),
-        };
-        let dialer = self.dialer.clone();
-        let ended = self.ended.clone();
-        let body = Bytes::from(pending.payload);
-        self.runtime.spawn(async move {
-            let call = dialer.call(&destination, headers, body, at_ms).await;
-            // Nobody listens any more when the courier has ended: the delivery is still pending then.
-            drop(ended.send(finished(call)));
-        });
-    }
-
-    /// Looks again whether the tenant may send there, and signs.
-    fn prepare(&self, pending: &PendingDelivery, at_ms: i64) -> Result<(Destination, http::HeaderMap), CallError> {
-        let settings = (self.options.tenants)(&pending.tenant).ok_or(CallError::NoSettings)?;
-        let destination = Destination::parse(&pending.url)?;
-        if !allowed(&destination, &settings.allowlist) {
-            return Err(CallError::DestinationDenied);
-        }
-        let secret = settings.secret.ok_or(CallError::NoSecret)?;
-        let headers = webhook::headers(&secret, &pending.exchange_id, at_ms, &pending.payload);
-        Ok((destination, headers.ok_or(CallError::DestinationDenied)?))
-    }
-
     /// Drops what is staged, goes back to the committed offsets and reads the state anew. Results are kept.
     fn recover(&mut self, failure: StepError) -> Result<(), Fault> {
         let fault = match failure {
@@ -508,6 +316,7 @@ impl Courier<'_> {
         tracing::warn!(%fault, "recovering");
         metrics::counter!("stage_recoveries_total", "step" => STEP, "code" => fault.cause().code).increment(1);
         self.open = Open::default();
+        self.redone.clear();
         let mut backoff = if self.recoveries == 0 { Duration::ZERO } else { BACKOFF_FIRST };
         backoff = (backoff * 2_u32.saturating_pow(self.recoveries.min(10))).min(BACKOFF_MAX);
         loop {
@@ -536,15 +345,26 @@ impl Courier<'_> {
         self.assigned(&positions)
     }
 
-    /// Waits a little for calls under way and records how they went.
-    fn wind_down(&mut self) -> Result<(), Fault> {
-        let until = Instant::now() + STOP_GRACE;
-        while self.lanes.in_flight() > 0 {
+    /// Waits a little for the calls under way of these partitions, or for all.
+    fn await_calls(&mut self, of: Option<&BTreeSet<u32>>) {
+        let until = Instant::now() + CALLS_GRACE;
+        let concerns = |cell: &&CellId| of.is_none_or(|of| of.contains(&cell.partition));
+        loop {
+            let busy = self.busy.iter().filter(concerns).count();
+            let ended = self.unsettled.iter().map(|finished| &finished.cell).filter(concerns).count();
+            if busy <= ended {
+                return;
+            }
             match self.results.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok(finished) => self.take_result(finished),
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return,
             }
         }
+    }
+
+    /// Waits a little for calls under way and records how they went.
+    fn wind_down(&mut self) -> Result<(), Fault> {
+        self.await_calls(None);
         match self.settle().and_then(|()| self.commit()) {
             Ok(()) => Ok(()),
             Err(StepError::Fault(fault @ Fault::Fatal(_))) => Err(fault),
@@ -554,10 +374,6 @@ impl Courier<'_> {
             }
         }
     }
-}
-
-fn dead_topic() -> Topic {
-    event::topic::step(STEP).map_or_else(|| Topic::new("forward.dead.v1"), |step| Topic::new(&step.dead_topic()))
 }
 
 fn damaged(cell: &CellId, error: &WireError) -> StepError {

@@ -27,7 +27,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::step::{Call, CallError};
+use crate::call::{Call, CallError};
 
 /// What a call may cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,14 +1,12 @@
-//! What forward decides: what a sealed record owes, and what follows from an attempt. No clock, no chance, no network.
+//! What follows from an attempt: another one, or the outcome. No clock, no chance, no network.
 
 use std::time::Duration;
 
-use event::destination::{Destination, Refusal};
-use event::envelope::TRACEPARENT;
-use event::wire::{Attempt, ExchangeDelivered, ExchangeSealed, PendingDelivery, Wire, WireError};
-use log::Record;
-use serde::Deserialize;
+use event::destination::Destination;
+use event::wire::{Attempt, ExchangeDelivered, PendingDelivery};
 use sha2::{Digest, Sha256};
-use stage::{Reject, StepError};
+
+use crate::call::{Call, CallError, CallResult};
 
 /// How often and for how long a delivery is tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,206 +44,10 @@ impl Default for Retries {
     }
 }
 
-/// Why a call brought no usable answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CallError {
-    /// The allowlist no longer names the destination, or one of its addresses may not be dialled.
-    DestinationDenied,
-    /// More than a response may have, announced or sent.
-    ResponseTooLarge,
-    /// The tenant is not known here (yet).
-    NoSettings,
-    /// The tenant has no webhook secret, and nothing is sent unsigned.
-    NoSecret,
-    ResolveFailed,
-    ConnectFailed,
-    ConnectTimeout,
-    /// The certificate is not valid for the host name, or nobody we trust vouches for it.
-    CertificateRefused,
-    TlsFailed,
-    ReadTimeout,
-    /// The connection ended before the answer did.
-    ConnectionClosed,
-    /// Not HTTP.
-    BadResponse,
-}
-
-impl CallError {
-    /// The stable code in [`Attempt::error`].
-    pub fn code(self) -> &'static str {
-        match self {
-            Self::DestinationDenied => "destination_denied",
-            Self::ResponseTooLarge => "response_too_large",
-            Self::NoSettings => "no_settings",
-            Self::NoSecret => "no_webhook_secret",
-            Self::ResolveFailed => "resolve_failed",
-            Self::ConnectFailed => "connect_failed",
-            Self::ConnectTimeout => "connect_timeout",
-            Self::CertificateRefused => "certificate_refused",
-            Self::TlsFailed => "tls_failed",
-            Self::ReadTimeout => "read_timeout",
-            Self::ConnectionClosed => "connection_closed",
-            Self::BadResponse => "bad_response",
-        }
-    }
-
-    /// Whether another attempt could not come out otherwise.
-    fn is_final(self) -> bool {
-        matches!(self, Self::DestinationDenied | Self::ResponseTooLarge)
-    }
-}
-
-impl From<Refusal> for CallError {
-    fn from(refusal: Refusal) -> Self {
-        // A name without an address may have one again; every other refusal is a decision.
-        if refusal == Refusal::Unresolved { Self::ResolveFailed } else { Self::DestinationDenied }
-    }
-}
-
 /// Delivery was refused by the receiver with a redirect, which is never followed.
 pub const REDIRECT: &str = "redirect_not_followed";
 /// The delivery was never tried again before its time was over.
 pub const GIVEN_UP: &str = "given_up";
-
-/// One call as it went.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Call {
-    pub at_ms: i64,
-    pub duration_ms: i64,
-    pub status: Option<u16>,
-    pub address: Option<String>,
-    pub response_bytes: u64,
-    pub error: Option<CallError>,
-    /// The header, as it was sent.
-    pub retry_after: Option<String>,
-}
-
-impl Call {
-    /// A call that was not made.
-    pub fn refused(at_ms: i64, error: CallError) -> Self {
-        Self {
-            at_ms,
-            duration_ms: 0,
-            status: None,
-            address: None,
-            response_bytes: 0,
-            error: Some(error),
-            retry_after: None,
-        }
-    }
-
-    /// What the call means for its delivery.
-    pub fn result(&self) -> CallResult {
-        match (self.error, self.status) {
-            (Some(error), _) if error.is_final() => CallResult::Failed,
-            (Some(_), _) | (None, None | Some(408 | 425 | 429 | 500..=599)) => CallResult::Again,
-            (None, Some(200..=299)) => CallResult::Delivered,
-            (None, Some(_)) => CallResult::Failed,
-        }
-    }
-
-    /// What the call says about its destination, for the breaker: `None` where nobody was asked.
-    pub fn is_healthy(&self) -> Option<bool> {
-        match self.error {
-            Some(CallError::DestinationDenied | CallError::NoSettings | CallError::NoSecret) => None,
-            Some(CallError::ResponseTooLarge) => Some(true),
-            _ => Some(self.result() != CallResult::Again),
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CallResult {
-    Delivered,
-    Failed,
-    Again,
-}
-
-impl CallResult {
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Delivered => "delivered",
-            Self::Failed => "failed",
-            Self::Again => "again",
-        }
-    }
-}
-
-/// A delivery with the key of its cell.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Owed {
-    pub cell_key: Vec<u8>,
-    pub pending: PendingDelivery,
-}
-
-/// What a record owes: nothing, or one delivery, due at once. `now_ms` is when it is queued.
-///
-/// # Errors
-/// `Reject` for what no deploy will make readable, `Wait` for a schema of a later version on the input itself.
-pub fn owed(record: &Record, now_ms: i64) -> Result<Option<Owed>, StepError> {
-    let is_input = record.topic.as_str() == event::topic::SEALED;
-    let reject = |reason, detail: String| Reject { reason, detail, tenant: tenant_of(record) };
-    let value = record.value.as_deref().ok_or_else(|| reject("no_value", "the record has no value".to_owned()))?;
-    let sealed = match ExchangeSealed::decode(value) {
-        Ok(sealed) => sealed,
-        Err(error @ WireError::UnknownSchema(_)) if is_input => return Err(StepError::Wait(error.to_string())),
-        Err(error @ WireError::UnknownSchema(_)) => return Err(reject("unknown_schema", error.to_string()).into()),
-        Err(error) => return Err(reject("undecodable", error.to_string()).into()),
-    };
-    let Some(url) = sealed.forward_url else { return Ok(None) };
-    let receipt: ReceiptCid =
-        serde_json::from_str(&sealed.receipt).map_err(|error| reject("undecodable", format!("receipt: {error}")))?;
-    let at = format!("{}:{}", record.partition, record.offset);
-    let source = if is_input { at } else { format!("{}:{at}", record.topic) };
-    let cell_key = cell_key(&sealed.exchange_id, record.header(TRACEPARENT));
-    let pending = PendingDelivery {
-        exchange_id: sealed.exchange_id,
-        tenant: sealed.tenant,
-        trace_id: sealed.trace_id,
-        admitted_at: sealed.admitted_at,
-        url,
-        cid: receipt.cid,
-        payload: sealed.payload,
-        source,
-        next_at: now_ms,
-        attempts: Vec::new(),
-    };
-    Ok(Some(Owed { cell_key, pending }))
-}
-
-#[derive(Deserialize)]
-struct ReceiptCid {
-    cid: String,
-}
-
-/// On internal topics the key is written by us, so it names the tenant of a value that cannot be read.
-fn tenant_of(record: &Record) -> String {
-    let text = record.key.as_deref().and_then(|key| std::str::from_utf8(key).ok());
-    text.and_then(|key| key.split_once(':')).map_or_else(|| "-".to_owned(), |(tenant, _)| tenant.to_owned())
-}
-
-/// The exchange id and, behind a slash, the trace context: it has to reach the outcome, also after a restart.
-fn cell_key(exchange_id: &str, traceparent: Option<&[u8]>) -> Vec<u8> {
-    let mut key = exchange_id.as_bytes().to_vec();
-    if let Some(traceparent) = traceparent {
-        key.push(b'/');
-        key.extend_from_slice(traceparent);
-    }
-    key
-}
-
-/// The trace context that a cell's key carries.
-pub fn traceparent_of(cell_key: &[u8]) -> Option<&[u8]> {
-    cell_key.iter().position(|byte| *byte == b'/').and_then(|at| cell_key.get(at + 1..))
-}
-
-/// `cause` of an outcome and, where it is not the input, the topic of that cause (DESIGN R11).
-pub fn cause_of(pending: &PendingDelivery) -> (String, Option<&str>) {
-    match pending.source.rsplitn(3, ':').collect::<Vec<_>>().as_slice() {
-        [offset, partition, topic] => (format!("{partition}:{offset}:0"), Some(topic)),
-        _ => (format!("{}:0", pending.source), None),
-    }
-}
 
 /// What follows from an attempt.
 #[derive(Clone, Debug, PartialEq)]
@@ -348,38 +150,8 @@ fn ms(duration: Duration) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use stage::testing::record;
-
-    const NOW: i64 = 1_800_000_000_000;
-
-    fn sealed(forward_url: Option<&str>) -> ExchangeSealed {
-        ExchangeSealed {
-            exchange_id: "ex_1".into(),
-            tenant: "acme".into(),
-            trace_id: "t-1".into(),
-            idempotency_key: "k-1".into(),
-            admitted_at: NOW - 5,
-            receipt: r#"{"cid":"sha256:00","hop":1}"#.into(),
-            payload: b"{\"a\":1}".to_vec(),
-            payload_key_id: None,
-            payload_type: "passthrough".into(),
-            target_type: "passthrough".into(),
-            vex: 1,
-            fu: 0,
-            amount: None,
-            forward_url: forward_url.map(str::to_owned),
-            config_version: 1,
-        }
-    }
-
-    fn record_of(topic: &str, sealed: &ExchangeSealed) -> Record {
-        record(topic, 3, 17, NOW, "acme:t-1", sealed.encode().unwrap())
-    }
-
-    fn pending() -> PendingDelivery {
-        let record = record_of(event::topic::SEALED, &sealed(Some("https://Good.example/hook")));
-        owed(&record, NOW).unwrap().unwrap().pending
-    }
+    use crate::owed::tests::{NOW, pending};
+    use event::destination::Refusal;
 
     fn call(status: u16) -> Call {
         Call {
@@ -405,46 +177,6 @@ mod tests {
             Next::Over(outcome) => outcome,
             Next::Again(pending) => panic!("again: {pending:?}"),
         }
-    }
-
-    #[test]
-    fn a_sealed_record_without_a_url_owes_nothing() {
-        assert_eq!(owed(&record_of(event::topic::SEALED, &sealed(None)), NOW).unwrap(), None);
-    }
-
-    #[test]
-    fn a_sealed_record_with_a_url_owes_one_delivery_at_once() {
-        let mut record = record_of(event::topic::SEALED, &sealed(Some("https://good.example/")));
-        record.headers.push((TRACEPARENT.to_owned(), "00-11-22-01".into()));
-        let owed = owed(&record, NOW).unwrap().unwrap();
-        assert_eq!(owed.cell_key, b"ex_1/00-11-22-01");
-        assert_eq!(traceparent_of(&owed.cell_key), Some(b"00-11-22-01".as_slice()));
-        assert_eq!(owed.pending.next_at, NOW);
-        assert_eq!(owed.pending.cid, "sha256:00");
-        assert_eq!(cause_of(&owed.pending), ("3:17:0".to_owned(), None));
-    }
-
-    #[test]
-    fn a_redone_record_names_the_redo_topic_as_the_topic_of_its_cause() {
-        let record = record_of("forward.redo.v1", &sealed(Some("https://good.example/")));
-        let owed = owed(&record, NOW).unwrap().unwrap();
-        assert_eq!(owed.cell_key, b"ex_1");
-        assert_eq!(traceparent_of(&owed.cell_key), None);
-        assert_eq!(cause_of(&owed.pending), ("3:17:0".to_owned(), Some("forward.redo.v1")));
-    }
-
-    #[test]
-    fn what_cannot_be_read_is_rejected_and_a_later_schema_is_waited_for() {
-        let with = |topic: &str, value: Vec<u8>| owed(&record(topic, 0, 0, NOW, "acme:t", value), NOW).unwrap_err();
-        let reason = |error| match error {
-            StepError::Reject(reject) => (reject.reason, reject.tenant),
-            other => panic!("{other}"),
-        };
-        assert_eq!(reason(with(event::topic::SEALED, b"x".to_vec())), ("undecodable", "acme".to_owned()));
-        assert!(matches!(with(event::topic::SEALED, vec![0, 0, 0, 1, 0]), StepError::Wait(_)));
-        assert_eq!(reason(with("forward.redo.v1", vec![0, 0, 0, 1, 0])).0, "unknown_schema");
-        let broken = ExchangeSealed { receipt: "{}".into(), ..sealed(Some("https://good.example/")) };
-        assert_eq!(reason(with(event::topic::SEALED, broken.encode().unwrap())).0, "undecodable");
     }
 
     #[test]

@@ -371,8 +371,12 @@ pub struct PendingDelivery {
     pub cid: String,
     #[serde(with = "apache_avro::serde::bytes")]
     pub payload: Vec<u8>,
+    /// the tenants' configuration that it was admitted under: no call is made by an older one
+    pub config_version: i64,
     /// partition:offset of the sealed record
     pub source: String,
+    /// trace context of the sealed record
+    pub traceparent: Option<String>,
     /// when the next attempt is due, ms since the epoch
     pub next_at: i64,
     pub attempts: Vec<Attempt>,

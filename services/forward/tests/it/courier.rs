@@ -1,16 +1,16 @@
 //! From a sealed record to one recorded outcome, whatever the receiver, the log or the process does.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use event::webhook::{self, Clock, Message};
-use event::wire::ExchangeDelivered;
-use forward::WebhookSecret;
-use log::{Log, Topic};
+use event::wire::{ExchangeDelivered, ExchangeSealed, Wire};
+use forward::{Tenants, WebhookSecret};
+use log::{Cause, Fault, Log, Topic};
 
 use crate::receiver::{Receiver, Reply};
-use crate::world::{FailingLog, Failure, Running, SECRET, TRACEPARENT, World, delivered, sealed};
+use crate::world::{Failure, Running, SECRET, TRACEPARENT, World, delivered, failing, sealed, settings};
 
 /// Hosts of the tenant at the receiver's port.
 fn entry(host: &str, receiver: &Receiver) -> String {
@@ -248,7 +248,7 @@ fn a_commit_that_fails_costs_no_second_call_and_records_no_second_outcome() {
         }
         let left = Arc::new(AtomicUsize::new(2));
         {
-            let log = FailingLog { log: world.log.clone(), failure, left: left.clone() };
+            let log = failing(world.log.clone(), failure, left.clone());
             let _running = Running::start(log, world.options(&[&entry("good.example", &receiver)]));
             world.outcomes(10);
         }
@@ -289,15 +289,119 @@ fn an_address_that_is_not_public_is_denied_without_a_call() {
     assert!(receiver.got().is_empty());
 }
 
+/// A configuration that begins without the tenant, and how far it is known.
+struct Lagging {
+    version: Arc<AtomicI64>,
+    read: Arc<AtomicUsize>,
+}
+
+/// Tenants whose configuration lags: every reading is counted and answered by `read`; from version 12 on the tenant may
+/// send to these hosts.
+fn lagging(hosts: &[&str], read: impl Fn(usize) -> Result<i64, Fault> + Send + Sync + 'static) -> (Tenants, Lagging) {
+    let lag = Lagging { version: Arc::default(), read: Arc::default() };
+    let (known, asked, moved, reads) =
+        (lag.version.clone(), lag.version.clone(), lag.version.clone(), lag.read.clone());
+    let (now, before) = (settings(hosts), settings(&[]));
+    let tenants = Tenants {
+        lookup: Arc::new(move |_| Some(if asked.load(Ordering::SeqCst) >= 12 { now.clone() } else { before.clone() })),
+        version: Arc::new(move || known.load(Ordering::SeqCst)),
+        catch_up: Arc::new(move || {
+            moved.store(read(reads.fetch_add(1, Ordering::SeqCst))?, Ordering::SeqCst);
+            Ok(())
+        }),
+    };
+    (tenants, lag)
+}
+
+#[test]
+fn no_delivery_is_denied_by_settings_that_are_older_than_its_admission() {
+    let world = World::new();
+    let receiver = Receiver::start(&world.ca, &["good.example"], |_, _| Reply::Status(200));
+    world.seal(&ExchangeSealed { config_version: 12, ..sealed(1, &receiver.url("good.example")) });
+    let mut options = world.options(&[]);
+    let (tenants, lag) = lagging(&[&entry("good.example", &receiver)], |before| match before {
+        0 | 1 => Err(Fault::Retry(Cause::new("planted", "the configuration cannot be read"))),
+        _ => Ok(12),
+    });
+    options.tenants = tenants;
+    {
+        let _running = world.run(options);
+        let outcome = world.outcomes(1).remove(0);
+        assert!(outcome.delivered, "{outcome:?}");
+        assert_eq!(outcome.attempts.len(), 1, "waiting for the configuration is no attempt");
+    }
+    assert_eq!(lag.read.load(Ordering::SeqCst), 3);
+}
+
+#[test]
+fn a_configuration_that_was_made_anew_is_believed_once_it_is_read_to_its_end() {
+    let world = World::new();
+    let receiver = Receiver::start(&world.ca, &["good.example"], |_, _| Reply::Status(200));
+    world.seal(&ExchangeSealed { config_version: 500, ..sealed(1, &receiver.url("good.example")) });
+    world.seal(&ExchangeSealed { config_version: 499, ..sealed(2, &receiver.url("good.example")) });
+    let mut options = world.options(&[]);
+    let (tenants, lag) = lagging(&[&entry("good.example", &receiver)], |_| Ok(20));
+    options.tenants = tenants;
+    {
+        let _running = world.run(options);
+        assert!(world.outcomes(2).iter().all(|outcome| outcome.delivered));
+    }
+    assert!((1..=2).contains(&lag.read.load(Ordering::SeqCst)));
+}
+
+#[test]
+fn a_delivery_whose_settings_never_come_is_given_up_and_not_denied() {
+    let world = World::new();
+    world.seal(&ExchangeSealed { config_version: 12, ..sealed(1, "https://good.example/") });
+    let mut options = world.options(&[]);
+    options.retries.give_up_after = Duration::from_millis(300);
+    let (tenants, _lag) = lagging(&[], |_| Err(Fault::Retry(Cause::new("planted", "it cannot be read"))));
+    options.tenants = tenants;
+    let _running = world.run(options);
+    let outcome = world.outcomes(1).remove(0);
+    assert_eq!((outcome.delivered, outcome.attempts.len()), (false, 1));
+    assert_eq!(outcome.attempts[0].error.as_deref(), Some("given_up"));
+}
+
+#[test]
+fn a_dead_letter_that_is_redone_twice_is_delivered_once_and_says_so() {
+    let world = World::new();
+    let receiver = Receiver::start(&world.ca, &["good.example"], |_, _| Reply::Status(200));
+    let redo = |number| {
+        let exchange = sealed(number, &receiver.url("good.example"));
+        world.append("forward.redo.v1", &format!("acme:trace-{number}"), &exchange.encode().unwrap())
+    };
+    redo(1);
+    let again = redo(1);
+    {
+        let _running = world.run(world.options(&[&entry("good.example", &receiver)]));
+        world.outcomes(1);
+        let letter = world.records(&Topic::new("forward.dead.v1"), 1).remove(0);
+        assert_eq!(letter.header("reason"), Some(b"already_decided".as_ref()));
+        let source = format!("{}:{}:{}", again.topic, again.partition, again.offset);
+        assert_eq!(letter.header("source"), Some(source.as_bytes()));
+    }
+    // After its outcome, and after a restart.
+    redo(1);
+    redo(2);
+    {
+        let _running = world.run(world.options(&[&entry("good.example", &receiver)]));
+        world.outcomes(2);
+        world.records(&Topic::new("forward.dead.v1"), 2);
+    }
+    assert_eq!((receiver.got().len(), world.count(&delivered())), (2, 2));
+    assert!(world.pending().is_empty());
+}
+
 #[test]
 fn a_tenant_without_a_secret_gets_nothing_unsigned() {
     let world = World::new();
     let receiver = Receiver::start(&world.ca, &["good.example"], |_, _| Reply::Status(200));
     world.seal(&sealed(1, &receiver.url("good.example")));
     let mut options = world.options(&[&entry("good.example", &receiver)]);
-    let tenants = options.tenants.clone();
-    options.tenants = Arc::new(move |tenant| {
-        tenants(tenant).map(|settings| forward::TenantForwardSettings { secret: None, ..settings })
+    let lookup = options.tenants.lookup.clone();
+    options.tenants.lookup = Arc::new(move |tenant| {
+        lookup(tenant).map(|settings| forward::TenantForwardSettings { secret: None, ..settings })
     });
     options.retries.attempts_max = 2;
     {
@@ -343,6 +447,28 @@ fn a_schema_of_a_later_version_is_waited_for_and_what_came_before_it_goes_on() {
     let progress = world.log.progress("forward", &waiting.topic).unwrap();
     let next = progress.iter().find(|position| position.partition == waiting.partition).unwrap();
     assert_eq!(next.offset, waiting.offset, "the record is still to be read");
+}
+
+#[test]
+fn partitions_that_move_wait_for_their_calls() {
+    let world = World::new();
+    let receiver = Receiver::start(&world.ca, &["good.example"], |_, _| Reply::Held);
+    for number in 0..8 {
+        world.seal(&sealed(number, &receiver.url("good.example")));
+    }
+    let mut options = world.options(&[&entry("good.example", &receiver)]);
+    options.bounds.in_flight_per_lane_max = 16;
+    let mut second = options.clone();
+    second.slot = "1".into();
+    {
+        let _first = world.run(options);
+        receiver.wait_for(8);
+        let _second = world.run(second);
+        assert!(!receiver.has_come(9, Duration::from_millis(500)), "a call was repeated while the first was under way");
+        receiver.release();
+        world.outcomes(8);
+    }
+    assert_eq!((receiver.got().len(), world.count(&delivered())), (8, 8));
 }
 
 #[test]

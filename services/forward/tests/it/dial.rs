@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use event::destination::{AddressRules, Destination};
+use forward::call::{Call, CallError};
 use forward::dial::{CallLimits, Dialer};
-use forward::step::{Call, CallError};
 use forward::{DialOptions, Resolver};
 use tempfile::TempDir;
 

@@ -9,15 +9,13 @@ use std::time::{Duration, Instant};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::ServerConfig;
 use rustls_pki_types::PrivateKeyDer;
+use stage::testing::PATIENCE;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
-
-/// No test waits longer for what should happen at once.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A certificate authority that nobody else trusts.
 pub(crate) struct Ca(CertifiedIssuer<'static, KeyPair>);
@@ -78,6 +76,8 @@ pub(crate) enum Reply {
     Endless(&'static str),
     /// Nothing, until the receiver ends.
     Stall,
+    /// 200, once the receiver is told to answer.
+    Held,
 }
 
 type Script = dyn Fn(usize, &Got) -> Reply + Send + Sync;
@@ -87,11 +87,13 @@ struct Shared {
     got: Mutex<Vec<Got>>,
     changed: Condvar,
     ended: watch::Receiver<bool>,
+    released: watch::Receiver<bool>,
 }
 
 pub(crate) struct Receiver {
     pub(crate) address: SocketAddr,
     shared: Arc<Shared>,
+    release: watch::Sender<bool>,
     _end: watch::Sender<bool>,
     runtime: Option<Runtime>,
 }
@@ -108,8 +110,9 @@ impl Receiver {
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
         let (end, ended) = watch::channel(false);
-        let shared =
-            Arc::new(Shared { script: Box::new(script), got: Mutex::default(), changed: Condvar::new(), ended });
+        let (release, released) = watch::channel(false);
+        let (script, got) = (Box::new(script), Mutex::default());
+        let shared = Arc::new(Shared { script, got, changed: Condvar::new(), ended, released });
         let acceptor = TlsAcceptor::from(Arc::new(ca.server(names)));
         let serving = shared.clone();
         runtime.spawn(async move {
@@ -121,7 +124,7 @@ impl Receiver {
                 });
             }
         });
-        Self { address, shared, _end: end, runtime: Some(runtime) }
+        Self { address, shared, release, _end: end, runtime: Some(runtime) }
     }
 
     pub(crate) fn url(&self, host: &str) -> String {
@@ -134,13 +137,26 @@ impl Receiver {
 
     /// Waits until so many requests have come.
     pub(crate) fn wait_for(&self, count: usize) {
-        let until = Instant::now() + PATIENCE;
+        assert!(self.has_come(count, PATIENCE), "{} requests of {count} came", self.got().len());
+    }
+
+    /// Whether so many requests come within this time.
+    pub(crate) fn has_come(&self, count: usize, within: Duration) -> bool {
+        let until = Instant::now() + within;
         let mut got = self.shared.got.lock().unwrap();
         while got.len() < count {
             let left = until.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero(), "{} requests of {count} came", got.len());
+            if left.is_zero() {
+                return false;
+            }
             got = self.shared.changed.wait_timeout(got, left).unwrap().0;
         }
+        true
+    }
+
+    /// Answers what is held, from now on at once.
+    pub(crate) fn release(&self) {
+        self.release.send_replace(true);
     }
 }
 
@@ -163,10 +179,10 @@ async fn serve(acceptor: &TlsAcceptor, stream: TcpStream, shared: &Shared) -> io
         reply
     };
     match reply {
-        Reply::Status(status) => {
-            let answer = format!("HTTP/1.1 {status} -\r\ncontent-length: 2\r\n\r\nok");
-            stream.write_all(answer.as_bytes()).await?;
-            stream.shutdown().await
+        Reply::Status(status) => answer(&mut stream, status).await,
+        Reply::Held => {
+            drop(shared.released.clone().wait_for(|released| *released).await);
+            answer(&mut stream, 200).await
         }
         Reply::Raw(bytes) => {
             stream.write_all(&bytes).await?;
@@ -184,6 +200,12 @@ async fn serve(acceptor: &TlsAcceptor, stream: TcpStream, shared: &Shared) -> io
             Ok(())
         }
     }
+}
+
+async fn answer(stream: &mut TlsStream<TcpStream>, status: u16) -> io::Result<()> {
+    let answer = format!("HTTP/1.1 {status} -\r\ncontent-length: 2\r\n\r\nok");
+    stream.write_all(answer.as_bytes()).await?;
+    stream.shutdown().await
 }
 
 async fn read_request(stream: &mut TlsStream<TcpStream>) -> io::Result<Got> {

@@ -1,25 +1,23 @@
-//! An embedded log with the topics that forward touches, a courier on a thread of its own, and a log that fails on demand.
+//! An embedded log with the topics that forward touches, a courier on a thread of its own, and commits that fail on demand.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::channel;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use event::destination::{AddressRules, Allowlist};
 use event::wire::{ExchangeDelivered, ExchangeSealed, PendingDelivery, Wire};
-use forward::{DialOptions, Options, Resolver, TenantForwardSettings, WebhookSecret};
+use forward::owed::PENDING;
+use forward::{DialOptions, Options, Resolver, TenantForwardSettings, Tenants, WebhookSecret};
 use log::embedded::EmbeddedLog;
-use log::{
-    AckSink, Batch, Cause, Cleanup, Committed, Fault, Group, Log, Member, Output, Polled, Position, Record, Session,
-    Tail, Topic, TopicChange, TopicSpec,
-};
+use log::{Batch, Cause, Fault, Group, Log, Member, Output, Position, Record, Topic};
 use stage::Stop;
+use stage::testing::{Hook, HookedLog, Point, append, open_log, read};
 use tempfile::TempDir;
 
-use crate::receiver::{Ca, PATIENCE};
+use crate::receiver::Ca;
 
 pub(crate) const PARTITIONS: u32 = 2;
 pub(crate) const SECRET: &str = "whsec_DW5AeeNnA+vTfAByL1iR0osOKBHcEUsS";
@@ -56,40 +54,31 @@ pub(crate) fn sealed(number: usize, url: &str) -> ExchangeSealed {
     }
 }
 
+pub(crate) fn settings(hosts: &[&str]) -> TenantForwardSettings {
+    TenantForwardSettings {
+        allowlist: Allowlist::parse(hosts).unwrap(),
+        secret: Some(WebhookSecret::parse(SECRET).unwrap()),
+    }
+}
+
 impl World {
     pub(crate) fn new() -> Self {
         let (ca, dir) = (Ca::new(), TempDir::new().unwrap());
         let ca_file = dir.path().join("ca.pem");
         ca.write(&ca_file);
-        let log = EmbeddedLog::open(&dir.path().join("log")).unwrap();
         let inputs = vec![Topic::new(event::topic::SEALED), Topic::new("forward.redo.v1")];
-        let others = [delivered(), Topic::new("forward.dead.v1"), Topic::new("forward.state.v1")];
-        let specs: Vec<TopicSpec> = inputs
-            .iter()
-            .cloned()
-            .chain(others)
-            .map(|topic| TopicSpec {
-                cleanup: if topic.as_str() == "forward.state.v1" {
-                    Cleanup::Compact
-                } else {
-                    Cleanup::Delete { retention: None }
-                },
-                topic,
-                partitions: PARTITIONS,
-                log_append_time: false,
-            })
-            .collect();
-        log.apply(&specs, &[Group { name: "forward".into(), inputs }]).unwrap();
+        let names =
+            [event::topic::SEALED, "forward.redo.v1", event::topic::DELIVERED, "forward.dead.v1", "forward.state.v1"];
+        let topics = names.map(|name| (name.to_owned(), PARTITIONS));
+        let log = open_log(&dir.path().join("log"), topics, &[Group { name: "forward".into(), inputs }]);
         Self { ca, log, ca_file, _dir: dir }
     }
 
     /// Names below `.example` resolve to the loopback address, which is allowed; pauses are short.
     pub(crate) fn options(&self, hosts: &[&str]) -> Options {
-        let settings = TenantForwardSettings {
-            allowlist: Allowlist::parse(hosts).unwrap(),
-            secret: Some(WebhookSecret::parse(SECRET).unwrap()),
-        };
-        let tenants = Arc::new(move |tenant: &str| (tenant == "acme").then(|| settings.clone()));
+        let settings = settings(hosts);
+        let lookup = Arc::new(move |tenant: &str| (tenant == "acme").then(|| settings.clone()));
+        let tenants = Tenants { lookup, version: Arc::new(|| i64::MAX), catch_up: Arc::new(|| Ok(())) };
         let mut options = Options::new("0", tenants);
         let loopback = || vec!["127.0.0.1".parse().unwrap()];
         options.dial = DialOptions {
@@ -111,7 +100,6 @@ impl World {
     }
 
     pub(crate) fn append(&self, topic: &str, key: &str, value: &[u8]) -> Position {
-        let (done, acknowledged) = channel();
         let output = Output {
             topic: &Topic::new(topic),
             partition: None,
@@ -119,20 +107,12 @@ impl World {
             value: Some(value),
             headers: &[("traceparent", TRACEPARENT.as_bytes())],
         };
-        self.log.append(&output, Box::new(move |ack| drop(done.send(ack)))).unwrap();
-        acknowledged.recv_timeout(PATIENCE).unwrap().unwrap()
+        append(&self.log, &output)
     }
 
     /// Waits until so many records have come, in order of their partitions.
     pub(crate) fn records(&self, topic: &Topic, count: usize) -> Vec<Record> {
-        let mut tail = self.log.tail(&self.log.starts(topic).unwrap()).unwrap();
-        let until = Instant::now() + PATIENCE;
-        let mut batch = Batch::default();
-        while batch.records.len() < count {
-            assert!(Instant::now() < until, "{} records of {count} came in {topic}", batch.records.len());
-            tail.poll(Duration::from_millis(100), &mut batch).unwrap();
-        }
-        batch.records
+        read(&self.log, topic, count)
     }
 
     pub(crate) fn outcomes(&self, count: usize) -> Vec<ExchangeDelivered> {
@@ -156,9 +136,11 @@ impl World {
         let mut pending = Vec::new();
         for partition in 0..PARTITIONS {
             session
-                .scan(partition, &[], &mut |_, value| {
-                    pending.push(PendingDelivery::decode(value).unwrap());
-                    true
+                .scan(partition, &[PENDING], &mut |key, value| {
+                    if key.starts_with(&[PENDING]) {
+                        pending.push(PendingDelivery::decode(value).unwrap());
+                    }
+                    key.starts_with(&[PENDING])
                 })
                 .unwrap();
         }
@@ -204,113 +186,24 @@ pub(crate) enum Failure {
     Unacknowledged,
 }
 
-/// A log whose first commits of outcomes fail.
-pub(crate) struct FailingLog {
-    pub(crate) log: EmbeddedLog,
-    pub(crate) failure: Failure,
-    pub(crate) left: Arc<AtomicUsize>,
-}
-
-impl Log for FailingLog {
-    fn identity(&self) -> &str {
-        self.log.identity()
-    }
-
-    fn apply(&self, topics: &[TopicSpec], groups: &[Group]) -> Result<Vec<TopicChange>, Fault> {
-        self.log.apply(topics, groups)
-    }
-
-    fn partitions(&self, topic: &Topic) -> Result<Option<u32>, Fault> {
-        self.log.partitions(topic)
-    }
-
-    fn ends(&self, topic: &Topic) -> Result<Vec<Position>, Fault> {
-        self.log.ends(topic)
-    }
-
-    fn starts(&self, topic: &Topic) -> Result<Vec<Position>, Fault> {
-        self.log.starts(topic)
-    }
-
-    fn progress(&self, group: &str, topic: &Topic) -> Result<Vec<Position>, Fault> {
-        self.log.progress(group, topic)
-    }
-
-    fn join(&self, member: &Member) -> Result<Box<dyn Session>, Fault> {
-        let inner = self.log.join(member)?;
-        Ok(Box::new(FailingSession { inner, failure: self.failure, left: self.left.clone(), has_outcome: false }))
-    }
-
-    fn append(&self, out: &Output<'_>, done: AckSink) -> Result<(), Fault> {
-        self.log.append(out, done)
-    }
-
-    fn tail(&self, from: &[Position]) -> Result<Box<dyn Tail>, Fault> {
-        self.log.tail(from)
-    }
-}
-
-struct FailingSession {
-    inner: Box<dyn Session>,
-    failure: Failure,
-    left: Arc<AtomicUsize>,
-    has_outcome: bool,
-}
-
-impl Session for FailingSession {
-    fn poll(&mut self, wait: Duration, into: &mut Batch) -> Result<Polled, Fault> {
-        self.inner.poll(wait, into)
-    }
-
-    fn positions(&self) -> Vec<Position> {
-        self.inner.positions()
-    }
-
-    fn get(&self, partition: u32, key: &[u8], out: &mut Vec<u8>) -> Result<bool, Fault> {
-        self.inner.get(partition, key, out)
-    }
-
-    fn scan(&self, partition: u32, from: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), Fault> {
-        self.inner.scan(partition, from, visit)
-    }
-
-    fn put(&mut self, partition: u32, key: &[u8], value: Option<&[u8]>) -> Result<(), Fault> {
-        self.inner.put(partition, key, value)
-    }
-
-    fn forget(&mut self, partition: u32, prefix: &[u8]) -> Result<(), Fault> {
-        self.inner.forget(partition, prefix)
-    }
-
-    fn emit(&mut self, out: &Output<'_>) -> Result<(), Fault> {
-        self.has_outcome |= *out.topic == delivered();
-        self.inner.emit(out)
-    }
-
-    fn commit(&mut self, next: &[Position]) -> Result<Committed, Fault> {
-        let has_outcome = std::mem::take(&mut self.has_outcome);
-        let fails = has_outcome
-            && self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok();
-        match self.failure {
-            Failure::Aborted if fails => Err(Fault::Abort(Cause::new("planted", "aborted"))),
-            Failure::Unacknowledged if fails => {
-                self.inner.commit(next)?;
-                Err(Fault::Unknown(Cause::new("planted", "not acknowledged")))
-            }
-            _ => self.inner.commit(next),
+/// A log whose first commits of outcomes fail, as many as are left.
+pub(crate) fn failing(log: EmbeddedLog, failure: Failure, left: Arc<AtomicUsize>) -> HookedLog {
+    let has_outcome = Arc::new(AtomicBool::new(false));
+    let seen = has_outcome.clone();
+    let fails = move || {
+        seen.swap(false, Ordering::SeqCst)
+            && left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
+    };
+    let hook: Hook = Arc::new(move |point| match (point, failure) {
+        (Point::BeforeEmit(topic), _) if *topic == delivered() => {
+            has_outcome.store(true, Ordering::SeqCst);
+            None
         }
-    }
-
-    fn recover(&mut self) -> Result<(), Fault> {
-        self.has_outcome = false;
-        self.inner.recover()
-    }
-
-    fn seek(&mut self, at: &[Position]) -> Result<(), Fault> {
-        self.inner.seek(at)
-    }
-
-    fn release(&mut self) -> Result<(), Fault> {
-        self.inner.release()
-    }
+        (Point::BeforeCommit, Failure::Aborted) if fails() => Some(Fault::Abort(Cause::new("planted", "aborted"))),
+        (Point::AfterCommit, Failure::Unacknowledged) if fails() => {
+            Some(Fault::Unknown(Cause::new("planted", "not acknowledged")))
+        }
+        _ => None,
+    });
+    HookedLog { log, hook }
 }
