@@ -45,9 +45,9 @@ class Recovery(unittest.TestCase):
         self.assertEqual(report.recovery(found, Story()), {"kill": [2.0]})
 
     def test_takes_answers_where_no_reader_sees_the_log(self):
-        story = Story(answers=[answer(9.0, 13.0), answer(11.0, 12.5), answer(12.0, 12.2)])
+        story = Story(answers=[answer(9.0, 13.0), answer(11.0, 12.5), answer(12.0, 12.25)])
         found = Found(faults=[fault("kill", "up", 10.0, 10.5, 11.0)])
-        self.assertEqual(report.recovery(found, story), {"kill": [2.2]})
+        self.assertEqual(report.recovery(found, story), {"kill": [2.25]})
 
     def test_waits_for_view_until_it_is_ready(self):
         self.assertEqual(report.recovery(Found(faults=[fault("kill", "view", 10.0, 10.1, 13.0)]), Story()), {"kill": [3.0]})
