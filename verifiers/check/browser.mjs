@@ -19,8 +19,9 @@ export class Browser {
     const browser = new Browser();
     browser.#profile = await mkdtemp(join(tmpdir(), "countersign-page."));
     // The sandbox needs privileges that a container does not give; the page under test is our own.
-    const options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--window-size=1200,900", "--remote-debugging-pipe"];
-    browser.#process = spawn(binary, [...options, `--user-data-dir=${browser.#profile}`, "about:blank"], {
+    const needed = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"];
+    const options = [...needed, "--remote-debugging-pipe", "--window-size=1200,900", `--user-data-dir=${browser.#profile}`];
+    browser.#process = spawn(binary, [...options, "about:blank"], {
       stdio: ["ignore", "ignore", "ignore", "pipe", "pipe"],
     });
     browser.#process.once("exit", () => browser.#fail(new Error("the browser ended")));

@@ -85,7 +85,10 @@ def cases(url):
     yield ["receipt.json", "broken.json", *keys], None, 1, [{"file": "receipt.json", **ok(1)}, {"file": "broken.json", **mismatch}]
     yield ["no-such.json", "receipt.json", *keys], None, 2, [{"file": "receipt.json", **ok(1)}]
     yield ["folder", *keys], None, 0, [{"file": "folder/a.json", **ok(1)}, {"file": "folder/b.json", **ok(3)}]
-    broken = [{"file": "folder-with-broken/a.json", **mismatch}, {"file": "folder-with-broken/b.json", **failed("malformed", None, "syntax", 0)}]
+    broken = [
+        {"file": "folder-with-broken/a.json", **mismatch},
+        {"file": "folder-with-broken/b.json", **failed("malformed", None, "syntax", 0)},
+    ]
     yield ["folder-with-broken", *keys], None, 2, broken
     yield ["empty", *keys], None, 2, []
     yield ["receipt.json", *keys, "--payload", "payload.json"], None, 0, [ok(1)]
@@ -106,7 +109,9 @@ def told():
     """(arguments, exit code, the line for people) without --json."""
     yield ["bundle.json", "--keys", "keys.json"], 0, "bundle.json: ok (3 receipts, keys given)"
     yield ["receipt.json", "--keys", "keys.json"], 0, "receipt.json: ok (1 receipt, keys given)"
-    line = "broken.json: hash_mismatch, receipt 1, check receipt_hash: receipt_hash is not the digest of the receipt (3 receipts, keys given)"
+    line = (
+        "broken.json: hash_mismatch, receipt 1, check receipt_hash: receipt_hash is not the digest of the receipt (3 receipts, keys given)"
+    )
     yield ["broken.json", "--keys", "keys.json"], 1, line
 
 
@@ -157,7 +162,11 @@ def main():
                     details = [answer.pop("detail", "absent") for answer in seen]
                     what = f"{name} {' '.join(arguments)}"
                     check(what, (code, answers), (ended.returncode, seen))
-                    check(f"{what}: a detail where it is not ok", [answer["verdict"] == "ok" for answer in seen], [detail is None for detail in details])
+                    check(
+                        f"{what}: a detail where it is not ok",
+                        [answer["verdict"] == "ok" for answer in seen],
+                        [detail is None for detail in details],
+                    )
                     # Who gets no answer is told why; who gets one is not bothered, but for the hint on missing keys.
                     silent = len(answers) > 0 and "--keys" in arguments and "no-such.json" not in arguments
                     if silent or not answers:
@@ -167,7 +176,11 @@ def main():
                     ended = run(name, arguments, folder)
                     check(f"{name} {' '.join(arguments)}", (code, line + "\n"), (ended.returncode, ended.stdout.decode()))
                 ended = run(name, ["bell.json", "--keys", "keys.json"], folder)
-                check(f"{name}: a document does not drive the terminal", (1, False), (ended.returncode, b"\x07" in ended.stdout or b"\x1b" in ended.stdout))
+                check(
+                    f"{name}: a document does not drive the terminal",
+                    (1, False),
+                    (ended.returncode, b"\x07" in ended.stdout or b"\x1b" in ended.stdout),
+                )
     print("\n".join(faults) + "\n" * bool(faults), end="")
     print(f"command lines: {passed} passed, {len(faults)} failed")
     sys.exit(1 if faults or not passed else 0)

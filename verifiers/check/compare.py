@@ -50,7 +50,9 @@ def by_vectors(report):
             seen = {member: answer.get(member, "nothing") for member in right}
             report.check(f"{name}: {vector}", seen == right, lambda: f"  wanted {right}\n  got    {seen}")
     for (vector, _, _), *given in zip(wanted, *answers.values()):
-        report.check(f"all alike: {vector}", all(answer == given[0] for answer in given), lambda: "".join(f"  {answer}\n" for answer in given))
+        report.check(
+            f"all alike: {vector}", all(answer == given[0] for answer in given), lambda: "".join(f"  {answer}\n" for answer in given)
+        )
     print(f"ok - {len(wanted)} vectors, {len(answers)} verifiers" if not report.failed else f"{len(wanted)} vectors")
 
 
@@ -83,7 +85,9 @@ def alike(report, what, batch):
     """The requests with the answer that both gave; where they differ it is the first one's."""
     answers = answerers.ask(PAIR, batch)
     for request, one, other in zip(batch, *(answers[name] for name in PAIR)):
-        report.check(f"random {what}: alike", one == other, lambda: f"  {json.dumps(request)[:3000]}\n  {PAIR[0]}: {one}\n  {PAIR[1]}: {other}")
+        report.check(
+            f"random {what}: alike", one == other, lambda: f"  {json.dumps(request)[:3000]}\n  {PAIR[0]}: {one}\n  {PAIR[1]}: {other}"
+        )
         yield request, one
 
 
@@ -106,7 +110,9 @@ def by_published(report, folder):
     answers = answerers.ask(PAIR, [{"op": "canonical", "base64": base64.b64encode(data).decode()} for data, _, _ in wanted])
     for name, given in answers.items():
         for (data, member, right), answer in zip(wanted, given):
-            report.check(f"{name}: published", answer.get(member) == right, lambda: f"  {data[:300]!r}\n  wanted {right}\n  got    {answer}")
+            report.check(
+                f"{name}: published", answer.get(member) == right, lambda: f"  {data[:300]!r}\n  wanted {right}\n  got    {answer}"
+            )
     print(f"ok - {len(wanted)} published documents" if not report.failed else f"{len(wanted)} published documents")
 
 

@@ -185,10 +185,10 @@ async function stories(page, ask, requests) {
     assert.equal(prevented, true);
   });
   await check("every control has a name, and the verdict is announced", async () => {
-    const { unnamed, live } = await page.call(() => ({
-      unnamed: Array.from(document.querySelectorAll("input, button"), (control) => (control.labels?.[0] ?? control).textContent.trim()).filter((name) => name === "").length,
-      live: document.getElementById("verdict").getAttribute("role"),
-    }));
+    const { unnamed, live } = await page.call(() => {
+      const names = Array.from(document.querySelectorAll("input, button"), (control) => (control.labels?.[0] ?? control).textContent.trim());
+      return { unnamed: names.filter((name) => name === "").length, live: document.getElementById("verdict").getAttribute("role") };
+    });
     assert.deepEqual({ unnamed, live }, { unnamed: 0, live: "status" });
   });
   if (taken) {

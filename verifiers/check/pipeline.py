@@ -21,7 +21,7 @@ from command_lines import run
 READY_WITHIN_S = 60
 TRACE = "trip-7"
 PAYLOADS = [
-    {"invoice_id": "INV-1", "total": 12.5, "note": "é € 😀 \u2028 \\ \" \x7f"},
+    {"invoice_id": "INV-1", "total": 12.5, "note": 'é € 😀 \u2028 \\ " \x7f'},
     {"numbers": [0, -0.0, 1e-7, 1e21, 333333333.33333329, 9007199254740991], "": None, "\ufb33": True, "😀": False},
     ["any", {"JSON": "value"}, 2.5],
 ]
@@ -30,12 +30,14 @@ PAYLOADS = [
 @contextlib.contextmanager
 def pipeline(binary, folder):
     """A pipeline on free ports, with an API key: (URL, key)."""
-    log = open(folder / "countersign.log", "wb")
     command = [binary, "up", "--data", str(folder / "data"), "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]
-    process = subprocess.Popen(command, stdout=open(folder / "ready", "wb"), stderr=log)
+    with open(folder / "ready", "wb") as ready, open(folder / "countersign.log", "wb") as log:
+        process = subprocess.Popen(command, stdout=ready, stderr=log)
     try:
         url = await_ready(process, folder / "ready")
-        made = subprocess.run([binary, "keys", "create", "--tenant", "acme", "--data", str(folder / "data")], capture_output=True, check=True)
+        made = subprocess.run(
+            [binary, "keys", "create", "--tenant", "acme", "--data", str(folder / "data")], capture_output=True, check=True
+        )
         yield url, re.search(r"csk_[0-9A-Za-z]{49}", made.stdout.decode()).group()
     finally:
         process.terminate()

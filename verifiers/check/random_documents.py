@@ -77,7 +77,9 @@ class Documents:
         digits = "".join(self._random.choice("0123456789") for _ in range(self._random.randrange(1, 25)))
         whole = digits.lstrip("0") or "0"
         fraction = self._random.choice(("", "." + digits[::-1]))
-        exponent = self._random.choice(("", f"e{self._random.randrange(-345, 330)}", f"E+{self._random.randrange(30)}", f"e-{self._random.randrange(30)}"))
+        exponent = self._random.choice(
+            ("", f"e{self._random.randrange(-345, 330)}", f"E+{self._random.randrange(30)}", f"e-{self._random.randrange(30)}")
+        )
         return self._random.choice(("", "-")) + whole + fraction + exponent
 
     def characters(self):
@@ -127,7 +129,9 @@ class Documents:
             if self._random.random() < 0.4:
                 del made[at : at + self._random.randrange(1, 4)]
             elif self._random.random() < 0.5:
-                made[at:at] = self._random.choice((b"\xff", b"\xed\xa0\x80", b"{", b"]", b",", b'"', b"0", b"\\", b"\xef\xbb\xbf", b" ", b"-", b"e", b"."))
+                made[at:at] = self._random.choice(
+                    (b"\xff", b"\xed\xa0\x80", b"{", b"]", b",", b'"', b"0", b"\\", b"\xef\xbb\xbf", b" ", b"-", b"e", b".")
+                )
             elif at < len(made):
                 made[at] = self._random.randrange(256)
         return bytes(made)

@@ -10,7 +10,8 @@ import { createHash } from "node:crypto";
 import { readFileSync, writeFileSync } from "node:fs";
 import { Script } from "node:vm";
 
-const MODULES = ["src/strict-json.js", "src/base64url.js", "src/canonical.js", "src/ed25519.js", "src/keys.js", "src/members.js", "src/verify.js", "page/page.js"];
+const NAMES = ["strict-json", "base64url", "canonical", "ed25519", "keys", "members", "verify"];
+const MODULES = [...NAMES.map((name) => `src/${name}.js`), "page/page.js"];
 const OUTPUT = "index.html";
 const here = (path) => new URL(path, import.meta.url);
 const read = (path) => readFileSync(here(path), "utf8");

@@ -13,11 +13,10 @@ from pathlib import Path
 
 from bundle_cases import bundle_vectors
 from chain_cases import chain_vectors
-from json_cases import json_vectors
+from json_cases import accepted, json_vectors
 from receipt_cases import receipt_vectors
 from sealing import BUNDLES, MAIN, NEXT
 from worked_example import PAYLOADS, exchange_id_vectors, worked_example
-from json_cases import accepted
 
 VERDICTS = (
     "ok", "malformed", "unknown_member", "missing_member", "hash_mismatch", "bad_signature", "unknown_key", "key_expired", "cid_mismatch",

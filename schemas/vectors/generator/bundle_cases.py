@@ -2,11 +2,11 @@
 
 import json
 
+from cases import NO_CID, last_bits_changed, x_written
+from cases import case as receipt_case
 from chain_cases import LATER_CHAIN, OTHER_TENANT, OTHER_TRACE, THREE
-from receipt_cases import NO_CID, PAYLOAD_A, last_bits_changed, x_written
-from receipt_cases import case as receipt_case
 from sealing import (
-    BUNDLES, CID_A, MAIN, NBF, NEXT, RECEIPT_TYP, STRANGER, base64url, bundle, bundle_sealed, bundle_signed, canonical, chain, changed, digest,
+    BUNDLES, CID_A, MAIN, NBF, NEXT, PAYLOAD_A, RECEIPT_TYP, STRANGER, base64url, bundle, bundle_sealed, bundle_signed, canonical, chain, changed, digest,
     relinked, resealed, unix, with_signature, without,
 )  # fmt: skip
 from worked_example import worked_example
@@ -26,7 +26,9 @@ def good():
     yield case("ok: signed by the key of its receipts", bundle(THREE, keys=[MAIN], key=MAIN), "ok")
     yield case("ok: members in another order, white space", json.dumps(dict(reversed(BUNDLE.items())), indent=2), "ok")
     yield case("ok: its keys trusted, nothing else", STRANGERS, "ok", keys={"keys": []}, trust_embedded_keys=True)
-    yield case("ok: its keys trusted beside those that were given", bundle(chain(2, key=STRANGER), keys=[STRANGER]), "ok", trust_embedded_keys=True)
+    yield case(
+        "ok: its keys trusted beside those that were given", bundle(chain(2, key=STRANGER), keys=[STRANGER]), "ok", trust_embedded_keys=True
+    )
     yield case("ok: no keys in it, all of them given", bundle(THREE, keys=[]), "ok")
     yield case("ok: payloads", BUNDLE, "ok", payloads=[PAYLOAD_A, PAYLOAD_A, PAYLOAD_A])
     at = unix("2026-11-21T11:00:00.000Z")
@@ -36,10 +38,30 @@ def good():
 def trust():
     yield case("trust: its own keys without being told to", STRANGERS, "unknown_key", index=0)
     yield case("trust: its own keys, nothing given", BUNDLE, "unknown_key", index=0, keys={"keys": []})
-    yield case("trust: told to, but the signer of the receipts is not in it", bundle(THREE, keys=[BUNDLES]), "unknown_key", index=0, keys={"keys": []}, trust_embedded_keys=True)
-    yield case("trust: told to, but its own signer is not in it", bundle(THREE, keys=[MAIN]), "unknown_key", keys={"keys": []}, trust_embedded_keys=True)
+    yield case(
+        "trust: told to, but the signer of the receipts is not in it",
+        bundle(THREE, keys=[BUNDLES]),
+        "unknown_key",
+        index=0,
+        keys={"keys": []},
+        trust_embedded_keys=True,
+    )
+    yield case(
+        "trust: told to, but its own signer is not in it",
+        bundle(THREE, keys=[MAIN]),
+        "unknown_key",
+        keys={"keys": []},
+        trust_embedded_keys=True,
+    )
     wide = bundle(THREE, keys=[MAIN, BUNDLES])
-    yield case("trust: a key that was given has ended, the bundle says it has not", wide, "key_expired", index=0, keys={"keys": [MAIN.jwk(exp=NBF + 1), BUNDLES.jwk()]}, trust_embedded_keys=True)
+    yield case(
+        "trust: a key that was given has ended, the bundle says it has not",
+        wide,
+        "key_expired",
+        index=0,
+        keys={"keys": [MAIN.jwk(exp=NBF + 1), BUNDLES.jwk()]},
+        trust_embedded_keys=True,
+    )
     narrow = bundle(THREE, keys=[MAIN.jwk(exp=NBF + 1), BUNDLES])
     yield case("trust: the bundle says a key has ended, the one that was given has not", narrow, "ok", trust_embedded_keys=True)
     yield case("trust: the same bundle by its own keys", narrow, "key_expired", index=0, keys={"keys": []}, trust_embedded_keys=True)
@@ -76,9 +98,17 @@ def wrong_members():
     yield case("malformed: bundle_cid null", bundle_signed({**BUNDLE, "bundle_cid": None}), "malformed")
     yield case("malformed: jws null", {**BUNDLE, "jws": None}, "malformed")
     yield case("malformed: jws with the header of a receipt", bundle_sealed(BUNDLE, header=BUNDLES.header(RECEIPT_TYP)), "malformed")
-    yield case("malformed: jws with alg none", bundle_sealed(BUNDLE, header='{"alg":"none","kid":"%s","typ":"countersign-bundle+jws"}' % BUNDLES.kid), "malformed")
+    yield case(
+        "malformed: jws with alg none",
+        bundle_sealed(BUNDLE, header='{"alg":"none","kid":"%s","typ":"countersign-bundle+jws"}' % BUNDLES.kid),
+        "malformed",
+    )
     header_part, signature_part = BUNDLE["jws"].split("..")
-    yield case("malformed: jws, header with a stray bit at its end", {**BUNDLE, "jws": f"{last_bits_changed(header_part)}..{signature_part}"}, "malformed")
+    yield case(
+        "malformed: jws, header with a stray bit at its end",
+        {**BUNDLE, "jws": f"{last_bits_changed(header_part)}..{signature_part}"},
+        "malformed",
+    )
     attached = base64url(canonical(without(BUNDLE, "jws")))
     yield case("malformed: jws with its content", {**BUNDLE, "jws": BUNDLE["jws"].replace("..", f".{attached}.")}, "malformed")
     yield case("malformed: a receipt that is no object", bundle_sealed({**BUNDLE, "receipts": [THREE[0], 5]}), "malformed", index=1)
@@ -95,11 +125,22 @@ def wrong_members():
 def wrong_receipts():
     one, two, three = THREE
     yield case("receipt 0: hash", bundle([changed(one, cid=NO_CID), two, three]), "hash_mismatch", index=0)
-    yield case("receipt 1: hash, nothing else sealed anew", {**BUNDLE, "receipts": [one, changed(two, cid=NO_CID), three]}, "hash_mismatch", index=1)
+    yield case(
+        "receipt 1: hash, nothing else sealed anew",
+        {**BUNDLE, "receipts": [one, changed(two, cid=NO_CID), three]},
+        "hash_mismatch",
+        index=1,
+    )
     yield case("receipt 2: signature", bundle([one, two, with_signature(three, MAIN, bytes(64))]), "bad_signature", index=2)
     yield case("receipt 1: a member missing", bundle([one, without(two, "amount"), three]), "missing_member", index=1)
     yield case("receipt 1: a member too many", bundle([one, {**two, "x": 1}, three]), "unknown_member", index=1)
-    yield case("receipt 1: after the key's time", bundle(relinked(THREE, 1, ts="2031-01-01T00:00:00.000Z")), "key_expired", index=1, keys={"keys": [MAIN.jwk(exp=1924992000), BUNDLES.jwk()]})
+    yield case(
+        "receipt 1: after the key's time",
+        bundle(relinked(THREE, 1, ts="2031-01-01T00:00:00.000Z")),
+        "key_expired",
+        index=1,
+        keys={"keys": [MAIN.jwk(exp=1924992000), BUNDLES.jwk()]},
+    )
     yield case("receipt 1: another payload", BUNDLE, "cid_mismatch", index=1, payloads=[PAYLOAD_A, "{}"])
     yield case("foreign: a receipt of another trace", bundle([one, two, OTHER_TRACE[2]]), "wrong_trace", index=2)
     yield case("foreign: a receipt of another tenant", bundle([one, OTHER_TENANT[1], three]), "wrong_tenant", index=1)
@@ -125,11 +166,19 @@ def wrong_seals():
     yield case("seal: bundle_cid taken over jws too", bundle_signed({**BUNDLE, "bundle_cid": with_jws}), "hash_mismatch")
     yield case("seal: by a stranger", bundle(THREE, key=STRANGER), "unknown_key")
     yield case("seal: by a key that is not given", BUNDLE, "unknown_key", keys={"keys": [MAIN.jwk()]})
-    yield case("seal: by another key under this kid", bundle_sealed(BUNDLE, MAIN, BUNDLES.header("countersign-bundle+jws")), "bad_signature")
+    yield case(
+        "seal: by another key under this kid", bundle_sealed(BUNDLE, MAIN, BUNDLES.header("countersign-bundle+jws")), "bad_signature"
+    )
     yield case("seal: of another bundle", {**BUNDLE, "jws": bundle(THREE[:2])["jws"]}, "bad_signature")
-    yield case("seal: bundle_cid left out of the content", {**BUNDLE, "jws": bundle_signed(without(BUNDLE, "bundle_cid"))["jws"]}, "bad_signature")
+    yield case(
+        "seal: bundle_cid left out of the content", {**BUNDLE, "jws": bundle_signed(without(BUNDLE, "bundle_cid"))["jws"]}, "bad_signature"
+    )
     header_part, signature_part = BUNDLE["jws"].split("..")
-    yield case("seal: stray bits at the end of the signature", {**BUNDLE, "jws": f"{header_part}..{last_bits_changed(signature_part)}"}, "bad_signature")
+    yield case(
+        "seal: stray bits at the end of the signature",
+        {**BUNDLE, "jws": f"{header_part}..{last_bits_changed(signature_part)}"},
+        "bad_signature",
+    )
     at = unix("2026-11-21T11:00:00.000Z")
     yield case("seal: exported at exp of its key", BUNDLE, "key_expired", keys={"keys": [MAIN.jwk(), BUNDLES.jwk(exp=at)]})
     yield case("seal: exported before nbf of its key", BUNDLE, "key_expired", keys={"keys": [MAIN.jwk(), BUNDLES.jwk(nbf=at + 1)]})
@@ -143,7 +192,12 @@ def precedence():
     yield case("order: the bundle's jws header before a receipt's hash", {**bundle(bad), "jws": "x"}, "malformed")
     yield case("order: a receipt's hash before bundle_cid", {**bundle(bad), "bundle_cid": NO_CID}, "hash_mismatch", index=1)
     yield case("order: the place of receipt 0 before the hash of receipt 1", bundle(bad, tenant="zurich-7"), "wrong_tenant", index=0)
-    yield case("order: the hash of receipt 0 before its tenant", bundle([changed(one, cid=NO_CID), two, three], tenant="zurich-7"), "hash_mismatch", index=0)
+    yield case(
+        "order: the hash of receipt 0 before its tenant",
+        bundle([changed(one, cid=NO_CID), two, three], tenant="zurich-7"),
+        "hash_mismatch",
+        index=0,
+    )
     yield case("order: bundle_cid before the unknown key", {**bundle(THREE, key=STRANGER), "bundle_cid": NO_CID}, "hash_mismatch")
     late = bundle_sealed({**BUNDLE, "exported_at": "2020-01-01T00:00:00.000Z"}, MAIN, BUNDLES.header("countersign-bundle+jws"))
     yield case("order: the bundle's signature before its key's time", late, "bad_signature")

@@ -2,7 +2,7 @@
 
 import json
 
-from receipt_cases import NO_CID, case
+from cases import NO_CID, case
 from sealing import CID_A, MAIN, NEXT, PAYLOAD_A, STRANGER, chain, changed, exchange_id, relinked, resealed, sealed, with_signature, without
 
 THREE = chain(3)
@@ -55,8 +55,18 @@ def gaps():
 
 def links():
     yield case("link: null at hop 2", relinked(THREE, 1, relink=False, prev_receipt_hash=None), "broken_link", index=1)
-    yield case("link: the hash of another receipt", relinked(THREE, 1, relink=False, prev_receipt_hash=LATER_CHAIN[0]["receipt_hash"]), "broken_link", index=1)
-    yield case("link: the hash of the hop before the one before", relinked(THREE, 2, relink=False, prev_receipt_hash=THREE[0]["receipt_hash"]), "broken_link", index=2)
+    yield case(
+        "link: the hash of another receipt",
+        relinked(THREE, 1, relink=False, prev_receipt_hash=LATER_CHAIN[0]["receipt_hash"]),
+        "broken_link",
+        index=1,
+    )
+    yield case(
+        "link: the hash of the hop before the one before",
+        relinked(THREE, 2, relink=False, prev_receipt_hash=THREE[0]["receipt_hash"]),
+        "broken_link",
+        index=2,
+    )
     yield case("link: its own predecessor's cid", relinked(THREE, 1, relink=False, prev_receipt_hash=CID_A), "broken_link", index=1)
     yield case("link: a hash before hop 1", relinked(THREE, 0, prev_receipt_hash=CID_A), "broken_link")
     rewritten = resealed(THREE[1], amount={"currency": "EUR", "minor": "1", "payee": "agent-7"})
@@ -68,7 +78,9 @@ def links():
 def times():
     yield case("time: a millisecond back", relinked(THREE, 1, ts="2026-11-21T10:00:00.122Z"), "time_reversed", index=1)
     yield case("time: back to before the first", relinked(THREE, 2, ts=EARLY), "time_reversed", index=2)
-    yield case("time: the first lies in the future of the others", relinked(THREE, 0, ts="2026-11-21T10:00:09.000Z"), "time_reversed", index=1)
+    yield case(
+        "time: the first lies in the future of the others", relinked(THREE, 0, ts="2026-11-21T10:00:09.000Z"), "time_reversed", index=1
+    )
 
 
 def single_faults():
@@ -77,7 +89,13 @@ def single_faults():
     yield case("receipt 1: hash", [one, changed(two, cid=NO_CID), three], "hash_mismatch", index=1)
     yield case("receipt 2: signature", [one, two, with_signature(three, MAIN, bytes(64))], "bad_signature", index=2)
     yield case("receipt 1: a stranger's key", relinked_by_stranger(), "unknown_key", index=1)
-    yield case("receipt 1: after the key's time", relinked(THREE, 1, ts="2031-01-01T00:00:00.000Z"), "key_expired", index=1, keys={"keys": [MAIN.jwk(exp=1924992000)]})
+    yield case(
+        "receipt 1: after the key's time",
+        relinked(THREE, 1, ts="2031-01-01T00:00:00.000Z"),
+        "key_expired",
+        index=1,
+        keys={"keys": [MAIN.jwk(exp=1924992000)]},
+    )
     yield case("receipt 2: another payload", THREE, "cid_mismatch", index=2, payloads=[PAYLOAD_A, PAYLOAD_A, "{}"])
     yield case("receipt 1: another payload, the first not at hand", THREE, "cid_mismatch", index=1, payloads=[None, "[]"])
     yield case("receipt 1: a member missing", [one, without(two, "usage"), three], "missing_member", index=1)
@@ -101,12 +119,21 @@ def relinked_by_stranger():
 
 def precedence():
     """By receipt first, by check second."""
-    one, two, three = THREE
+    one, _, three = THREE
     wrong_hop = relinked(THREE, 1, hop=5)[1]
-    yield case("order: the place of receipt 1 before the hash of receipt 2", [one, wrong_hop, changed(three, cid=NO_CID)], "hop_gap", index=1)
+    yield case(
+        "order: the place of receipt 1 before the hash of receipt 2", [one, wrong_hop, changed(three, cid=NO_CID)], "hop_gap", index=1
+    )
     yield case("order: the hash of receipt 0 before the place of receipt 1", [changed(one, cid=NO_CID), wrong_hop, three], "hash_mismatch")
     yield case("order: the hash of receipt 1 before its place", [one, changed(wrong_hop, cid=NO_CID), three], "hash_mismatch", index=1)
-    everything = {"tenant": "zurich-7", "trace_id": "trace-2", "chain": LATER_CHAIN[0]["chain"], "hop": 7, "prev_receipt_hash": CID_A, "ts": EARLY}
+    everything = {
+        "tenant": "zurich-7",
+        "trace_id": "trace-2",
+        "chain": LATER_CHAIN[0]["chain"],
+        "hop": 7,
+        "prev_receipt_hash": CID_A,
+        "ts": EARLY,
+    }
     for verdict in ("wrong_tenant", "wrong_trace", "wrong_chain", "hop_gap", "broken_link", "time_reversed"):
         left = ", ".join(everything)
         yield case(f"order: {verdict} first of {left}", relinked(THREE, 1, relink=False, **everything), verdict, index=1)

@@ -171,7 +171,8 @@ function showAnswer(answer) {
     showVerdict("good", "ok", `${counted(answer.receipts, "receipt")}: unchanged, complete as far as shown, and signed by the keys you gave.`);
   } else {
     const whose = answer.trusted === "embedded" ? "by its own keys" : "by the keys you gave or by its own";
-    showVerdict("warn", "ok, but whole only", `${counted(answer.receipts, "receipt")}: unchanged and signed ${whose}. Who made it is not shown: for that, give the signer's JWKS and trust no others.`);
+    const shown = `${counted(answer.receipts, "receipt")}: unchanged and signed ${whose}.`;
+    showVerdict("warn", "ok, but whole only", `${shown} Who made it is not shown: for that, give the signer's JWKS and trust no others.`);
   }
   showReceipts(answer, receiptsOf(read));
   element("answer").hidden = false;

@@ -35,8 +35,9 @@ const SPACE = /[ \t\n\r]*/y;
 const NUMBER = /-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?/y;
 const PLAIN = /[^"\\\x00-\x1f]*/y;
 const HEX4 = /[0-9a-fA-F]{4}/y;
-const NONCHARACTER =
-  /[\ufdd0-\ufdef\ufffe\uffff\u{1fffe}\u{1ffff}\u{2fffe}\u{2ffff}\u{3fffe}\u{3ffff}\u{4fffe}\u{4ffff}\u{5fffe}\u{5ffff}\u{6fffe}\u{6ffff}\u{7fffe}\u{7ffff}\u{8fffe}\u{8ffff}\u{9fffe}\u{9ffff}\u{afffe}\u{affff}\u{bfffe}\u{bffff}\u{cfffe}\u{cffff}\u{dfffe}\u{dffff}\u{efffe}\u{effff}\u{ffffe}\u{fffff}\u{10fffe}\u{10ffff}]/u;
+// U+FDD0 to U+FDEF, and the last two of every plane.
+const LAST_TWO = Array.from({ length: 17 }, (_, plane) => [0xfffe, 0xffff].map((low) => String.fromCodePoint((plane << 16) | low))).flat();
+const NONCHARACTER = new RegExp(`[\\ufdd0-\\ufdef${LAST_TWO.join("")}]`, "u");
 const ESCAPES = new Map([['"', '"'], ["\\", "\\"], ["/", "/"], ["b", "\b"], ["f", "\f"], ["n", "\n"], ["r", "\r"], ["t", "\t"]]);
 const LITERALS = new Map([["t", ["true", true]], ["f", ["false", false]], ["n", ["null", null]]]);
 

@@ -1,8 +1,8 @@
 """Verifies receipts, chains and bundles of Countersign, offline.
 
-    from countersign_verify import parse_jwks, verify
-    verdict = verify(bundle_bytes, parse_jwks(jwks_bytes))
-    verdict.verdict == "ok"
+from countersign_verify import parse_jwks, verify
+verdict = verify(bundle_bytes, parse_jwks(jwks_bytes))
+verdict.verdict == "ok"
 """
 
 from .canonical import canonical, digest, exchange_id

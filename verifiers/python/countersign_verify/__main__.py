@@ -48,10 +48,27 @@ def main() -> int:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="countersign_verify", description="Verifies receipts, chains and bundles offline.")
-    parser.add_argument("files", metavar="FILE", nargs="+", help="receipts, chains (arrays, or a receipt a line) and bundles; a directory: every *.json in it; `-`: stdin")
-    parser.add_argument("--keys", metavar="FILE|URL", help="the keys that are trusted: a JWKS file, or the URL of one (/.well-known/jwks.json)")
-    parser.add_argument("--trust-embedded-keys", action="store_true", help="trust the keys that a bundle carries itself: this shows that it is whole, not who made it")
-    parser.add_argument("--payload", metavar="FILE", action="append", default=[], help="the normalised payload of the receipt; again for each receipt of a chain, in their order")
+    parser.add_argument(
+        "files",
+        metavar="FILE",
+        nargs="+",
+        help="receipts, chains (arrays, or a receipt a line) and bundles; a directory: every *.json in it; `-`: stdin",
+    )
+    parser.add_argument(
+        "--keys", metavar="FILE|URL", help="the keys that are trusted: a JWKS file, or the URL of one (/.well-known/jwks.json)"
+    )
+    parser.add_argument(
+        "--trust-embedded-keys",
+        action="store_true",
+        help="trust the keys that a bundle carries itself: this shows that it is whole, not who made it",
+    )
+    parser.add_argument(
+        "--payload",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="the normalised payload of the receipt; again for each receipt of a chain, in their order",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object a document")
     return parser.parse_args()
 
