@@ -2,7 +2,7 @@
 //!
 //! What must hold is written in DESIGN R1 (offsets in every transaction), R3 (state and its changelog) and R7 (unknown
 //! outcomes). A table of contents: `session` reads, stages and commits,
-//! `membership` and `assignment` say of what; `transaction` owns the producers; `restore` and
+//! `membership` and `assignment` say of what, `claim` whose the slot is; `transaction` owns the producers; `restore` and
 //! `store` the local state; `append` and `tail` serve the edges; `admin` makes topics; `fault` says what errors mean.
 //!
 //! Not here: retries of steps, batching, dead letters (`stage`).
@@ -10,6 +10,7 @@
 mod admin;
 mod append;
 mod assignment;
+mod claim;
 mod clients;
 mod config;
 mod fault;

@@ -19,6 +19,8 @@ mod broker_killed;
 mod conformance;
 #[path = "kafka/copier.rs"]
 mod copier;
+#[path = "kafka/ghost.rs"]
+mod ghost;
 #[path = "kafka/measured.rs"]
 mod measured;
 #[path = "kafka/progress.rs"]

@@ -144,9 +144,10 @@ impl Admin<'_> {
 /// A topic that was made just now, or a partition that was never written to, starts at 0 for every group: no rewind.
 fn set_first_offsets(clients: &Clients, groups: &[Group], created: &BTreeSet<&Topic>) -> Result<(), Fault> {
     for group in groups {
+        let client = clients.open_group_client(&group.name)?;
         for topic in &group.inputs {
             let partitions = (0..clients.require_partitions(topic)?).collect::<Vec<_>>();
-            let known = clients.progress(&group.name, topic, &partitions)?;
+            let known = clients.known_offsets(&client, topic, &partitions)?;
             let has_offset = |partition: u32| known.iter().any(|at| at.partition == partition);
             let ends = clients.open_ends(topic, &partitions)?;
             let first = ends
@@ -155,7 +156,7 @@ fn set_first_offsets(clients: &Clients, groups: &[Group], created: &BTreeSet<&To
                 .map(|end| end.partition)
                 .collect::<Vec<_>>();
             if !first.is_empty() {
-                clients.set_first_offsets(&group.name, topic, &first)?;
+                clients.set_first_offsets(&client, topic, &first)?;
             }
         }
     }

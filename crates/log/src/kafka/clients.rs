@@ -188,20 +188,36 @@ impl Clients {
 
     /// How far a group has come; partitions without an offset are left out. Waits for commits that are under way.
     pub(super) fn progress(&self, group: &str, topic: &Topic, partitions: &[u32]) -> Result<Vec<Position>, Fault> {
-        let client = self.group_client(group)?;
+        self.known_offsets(self.group_client(group)?.as_ref(), topic, partitions)
+    }
+
+    /// For questions whether a group has offsets at all. It does not wait for commits that are under way: those of a
+    /// process that was killed end only when its slots are taken over, which comes later, or when they time out.
+    pub(super) fn open_group_client(&self, group: &str) -> Result<Reader, Fault> {
+        let mut client = config::consumer(&self.config, group)?;
+        client.set("isolation.level", "read_uncommitted");
+        create(&client, Quiet)
+    }
+
+    /// The offsets that `client`'s group has; partitions without one are left out.
+    pub(super) fn known_offsets(
+        &self,
+        client: &Reader,
+        topic: &Topic,
+        partitions: &[u32],
+    ) -> Result<Vec<Position>, Fault> {
         let _watch = self.watchdog.watch("committed_offsets", self.hang());
-        committed_offsets(&client, topic, partitions, self.call())
+        committed_offsets(client, topic, partitions, self.call())
     }
 
     /// Commits first offsets for a group that nobody is a member of.
-    pub(super) fn set_first_offsets(&self, group: &str, topic: &Topic, partitions: &[u32]) -> Result<(), Fault> {
+    pub(super) fn set_first_offsets(&self, client: &Reader, topic: &Topic, partitions: &[u32]) -> Result<(), Fault> {
         let mut offsets = TopicPartitionList::with_capacity(partitions.len());
         for partition in partitions {
             offsets
                 .add_partition_offset(topic.as_str(), raw_partition(*partition), Offset::Offset(0))
                 .map_err(|error| fault(During::Ask, error))?;
         }
-        let client = self.group_client(group)?;
         let _watch = self.watchdog.watch("commit_offsets", self.hang());
         client.commit(&offsets, rdkafka::consumer::CommitMode::Sync).map_err(|error| fault(During::Ask, error))
     }

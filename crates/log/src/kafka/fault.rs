@@ -24,11 +24,16 @@ pub(super) enum During {
     Append,
 }
 
+/// Another session has our producers' names, or our slot.
+pub(super) const FENCED: &str = "fenced";
+/// The group knows our slot under another id; whose that is, `Claim` tells.
+pub(super) const FENCED_MEMBER: &str = "fenced_member";
+
 pub(super) fn fault(during: During, error: KafkaError) -> Fault {
     let detail = format!("{during:?}: {error}");
     let code = error.rdkafka_error_code();
-    if code.is_some_and(is_fenced) {
-        return Fault::Fatal(Cause::new("fenced", detail).caused_by(error));
+    if let Some(fenced) = code.and_then(fenced) {
+        return Fault::Fatal(Cause::new(fenced, detail).caused_by(error));
     }
     if code.is_some_and(is_refused) || matches!(error, KafkaError::ClientConfig(..)) {
         return Fault::Fatal(Cause::new("refused", detail).caused_by(error));
@@ -52,7 +57,9 @@ pub(super) fn fault(during: During, error: KafkaError) -> Fault {
 /// As `fault`, but a client that has failed for good is asked why: its errors then only say that it has.
 pub(super) fn client_fault<C: ClientContext>(client: &Client<C>, during: During, error: KafkaError) -> Fault {
     match client.fatal_error() {
-        Some((code, reason)) if is_fenced(code) => Fault::Fatal(Cause::new("fenced", reason).caused_by(error)),
+        Some((code, reason)) if let Some(fenced) = fenced(code) => {
+            Fault::Fatal(Cause::new(fenced, reason).caused_by(error))
+        }
         _ => fault(during, error),
     }
 }
@@ -88,8 +95,12 @@ fn committing(detail: String, error: KafkaError) -> Fault {
     }
 }
 
-fn is_fenced(code: Code) -> bool {
-    matches!(code, Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch | Code::FencedInstanceId)
+fn fenced(code: Code) -> Option<&'static str> {
+    match code {
+        Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch => Some(FENCED),
+        Code::FencedInstanceId => Some(FENCED_MEMBER),
+        _ => None,
+    }
 }
 
 fn is_refused(code: Code) -> bool {
@@ -148,10 +159,12 @@ mod tests {
     #[test]
     fn fenced_is_fatal_wherever_it_is_heard() {
         for during in [During::Init, During::Transaction, During::Commit, During::Read] {
-            for code in [Code::Fenced, Code::ProducerFenced, Code::InvalidProducerEpoch, Code::FencedInstanceId] {
+            for code in [Code::Fenced, Code::ProducerFenced, Code::InvalidProducerEpoch] {
                 let fault = fault(during, KafkaError::Global(code));
-                assert!(matches!(&fault, Fault::Fatal(cause) if cause.code == "fenced"), "{fault}");
+                assert!(matches!(&fault, Fault::Fatal(cause) if cause.code == FENCED), "{fault}");
             }
+            let fault = fault(during, KafkaError::Global(Code::FencedInstanceId));
+            assert!(matches!(&fault, Fault::Fatal(cause) if cause.code == FENCED_MEMBER), "{fault}");
         }
     }
 

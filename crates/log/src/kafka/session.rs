@@ -9,8 +9,9 @@ use rdkafka::error::KafkaError;
 use rdkafka::{Message, Offset, TopicPartitionList};
 
 use super::assignment::Seat;
+use super::claim::Claim;
 use super::clients::{Clients, known_offset, known_partition, raw_offset, raw_partition};
-use super::fault::{During, client_fault, fault, is_passing, misconfigured};
+use super::fault::{During, FENCED, FENCED_MEMBER, client_fault, fault, is_passing, misconfigured};
 use super::membership::{self, Consumes, equal_partitions, is_still_ours};
 use super::record::{headers, record};
 use super::restore::Local;
@@ -30,6 +31,7 @@ pub(super) struct KafkaSession {
     pub(super) partitions: u32,
     pub(super) changelog_id: String,
     pub(super) transactions: Transactions,
+    claim: Claim,
     pub(super) consumer: Consumes,
     pub(super) seat: Seat,
     /// Next offset to read, by partition and index of the input.
@@ -51,6 +53,7 @@ impl KafkaSession {
         let changelog_id = member.state.as_ref().map(|topic| clients.topic_id(topic)).transpose()?.unwrap_or_default();
         // First of all: what an earlier session of this slot left open is committed or gone before offsets are read.
         let transactions = Transactions::open(Arc::clone(&clients), &member.group, &member.slot)?;
+        let claim = Claim::stake(Arc::clone(&clients), member)?;
         let consumer = membership::join(&clients, member)?;
         Ok(Self {
             clients,
@@ -59,6 +62,7 @@ impl KafkaSession {
             partitions,
             changelog_id,
             transactions,
+            claim,
             consumer,
             seat: Seat::Waiting,
             next: BTreeMap::new(),
@@ -80,6 +84,41 @@ impl KafkaSession {
                 Err(client_fault(self.consumer.client(), During::Read, failed))
             }
         }
+    }
+
+    /// Decides what it means that the group knows our slot under another id: the end, or that we join again.
+    fn reclaiming<T>(&mut self, outcome: Result<T, Fault>) -> Result<T, Fault> {
+        match outcome {
+            Err(Fault::Fatal(cause)) if cause.code == FENCED_MEMBER => {
+                if !self.claim.is_ours()? {
+                    return Err(Fault::Fatal(Cause { code: FENCED, ..cause }));
+                }
+                self.join_again()?;
+                Err(Fault::Abort(Cause { code: "partition_lost", ..cause }))
+            }
+            other => other,
+        }
+    }
+
+    /// A member of the same slot with a new id. The partitions are lost: the group may have given them to others meanwhile.
+    fn join_again(&mut self) -> Result<(), Fault> {
+        tracing::warn!(
+            group = self.member.group,
+            slot = self.member.slot,
+            "joins again: the group knew it under an id of a lost answer"
+        );
+        let consumer = membership::join(&self.clients, &self.member)?;
+        give_up(&self.consumer);
+        {
+            let _watch = self.clients.watchdog.watch("drop_consumer", self.clients.hang());
+            self.consumer = consumer;
+        }
+        self.is_void = true;
+        if matches!(self.seat, Seat::Held) && !self.next.is_empty() {
+            self.seat = Seat::Leaving { lost: true };
+            return Ok(());
+        }
+        self.leave()
     }
 
     pub(super) fn refuse_if_void(&self) -> Result<(), Fault> {
@@ -244,6 +283,55 @@ impl KafkaSession {
         Ok(Committed { ends: ends.into_iter().filter(is_output).collect() })
     }
 
+    fn read(&mut self, wait: Duration, into: &mut Batch) -> Result<Polled, Fault> {
+        let deadline = Instant::now() + wait;
+        let before = into.records.len();
+        self.refuse_if_fenced()?;
+        loop {
+            if let Some(polled) = self.take_turn()? {
+                return Ok(polled);
+            }
+            self.check_partitions_now_and_then()?;
+            let drained = self.fill(deadline, into)?;
+            let is_called = !self.consumer.context().is_empty();
+            if into.records.len() > before {
+                self.idle_since = Instant::now();
+            } else if !is_called {
+                self.pass_unseen()?;
+            }
+            if into.records.len() > before || (!is_called && Instant::now() >= deadline) {
+                return Ok(Polled::Records { drained: drained && !is_called });
+            }
+        }
+    }
+
+    fn commit_unless_fenced(&mut self, next: &[Position]) -> Result<Committed, Fault> {
+        self.refuse_if_fenced()?;
+        self.refuse_if_void()?;
+        if let Seat::Leaving { lost: true } = self.seat {
+            return Err(Fault::Abort(Cause::new("partition_lost", "the partitions belong to another member now")));
+        }
+        if next.is_empty() && self.staged.values().all(Staged::is_empty) && !self.transactions.is_open() {
+            return Ok(Committed::default());
+        }
+        let committed = self.commit_staged(next);
+        self.voiding(committed)
+    }
+
+    /// New producers, then offsets and state as they are committed.
+    fn begin_anew(&mut self) -> Result<(), Fault> {
+        // A member that was away too long hears of it now, before it takes producers or stores from whoever came after.
+        let is_ours = is_still_ours(&self.consumer)?;
+        self.refuse_if_fenced()?;
+        self.transactions.recycle()?;
+        if is_ours && matches!(self.seat, Seat::Held) && !self.next.is_empty() {
+            let partitions = self.next.keys().map(|(partition, _)| *partition).collect::<BTreeSet<_>>();
+            self.enter(&partitions.into_iter().collect::<Vec<_>>())?;
+        }
+        self.is_void = false;
+        Ok(())
+    }
+
     fn apply(&mut self, offsets: &TopicPartitionList, ends: &[Position]) -> Result<(), Fault> {
         let Some(changelog) = &self.member.state else { return Ok(()) };
         for (partition, local) in &mut self.local {
@@ -272,25 +360,8 @@ impl KafkaSession {
 
 impl Session for KafkaSession {
     fn poll(&mut self, wait: Duration, into: &mut Batch) -> Result<Polled, Fault> {
-        let deadline = Instant::now() + wait;
-        let before = into.records.len();
-        self.refuse_if_fenced()?;
-        loop {
-            if let Some(polled) = self.take_turn()? {
-                return Ok(polled);
-            }
-            self.check_partitions_now_and_then()?;
-            let drained = self.fill(deadline, into)?;
-            let is_called = !self.consumer.context().is_empty();
-            if into.records.len() > before {
-                self.idle_since = Instant::now();
-            } else if !is_called {
-                self.pass_unseen()?;
-            }
-            if into.records.len() > before || (!is_called && Instant::now() >= deadline) {
-                return Ok(Polled::Records { drained: drained && !is_called });
-            }
-        }
+        let polled = self.read(wait, into);
+        self.reclaiming(polled)
     }
 
     fn positions(&self) -> Vec<Position> {
@@ -363,31 +434,15 @@ impl Session for KafkaSession {
     }
 
     fn commit(&mut self, next: &[Position]) -> Result<Committed, Fault> {
-        self.refuse_if_fenced()?;
-        self.refuse_if_void()?;
-        if let Seat::Leaving { lost: true } = self.seat {
-            return Err(Fault::Abort(Cause::new("partition_lost", "the partitions belong to another member now")));
-        }
-        if next.is_empty() && self.staged.values().all(Staged::is_empty) && !self.transactions.is_open() {
-            return Ok(Committed::default());
-        }
-        let committed = self.commit_staged(next);
-        self.voiding(committed)
+        let committed = self.commit_unless_fenced(next);
+        self.reclaiming(committed)
     }
 
     fn recover(&mut self) -> Result<(), Fault> {
         self.is_void = true;
         self.staged.clear();
-        // A member that was away too long hears of it now, before it takes producers or stores from whoever came after.
-        let is_ours = is_still_ours(&self.consumer)?;
-        self.refuse_if_fenced()?;
-        self.transactions.recycle()?;
-        if is_ours && matches!(self.seat, Seat::Held) && !self.next.is_empty() {
-            let partitions = self.next.keys().map(|(partition, _)| *partition).collect::<BTreeSet<_>>();
-            self.enter(&partitions.into_iter().collect::<Vec<_>>())?;
-        }
-        self.is_void = false;
-        Ok(())
+        let recovered = self.begin_anew();
+        self.reclaiming(recovered)
     }
 
     fn seek(&mut self, at: &[Position]) -> Result<(), Fault> {
@@ -420,11 +475,15 @@ impl Session for KafkaSession {
 }
 
 impl Drop for KafkaSession {
-    /// The consumer closes by asking for its partitions back; nobody polls for the answer any more.
     fn drop(&mut self) {
-        self.consumer.context().close();
-        if let Err(error) = self.consumer.unassign() {
-            tracing::debug!(%error, "cannot give partitions up at the end");
-        }
+        give_up(&self.consumer);
+    }
+}
+
+/// A consumer closes by asking for its partitions back; nobody polls for the answer any more.
+fn give_up(consumer: &Consumes) {
+    consumer.context().close();
+    if let Err(error) = consumer.unassign() {
+        tracing::debug!(%error, "cannot give partitions up at the end");
     }
 }

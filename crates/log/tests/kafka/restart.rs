@@ -4,7 +4,10 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use countersign_log::{Batch, Log, Member, Polled, Topic};
+use countersign_log::{Batch, Group, Log, Member, Polled, Topic};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::producer::{BaseProducer, Producer};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use crate::broker;
 use crate::copier::{Copier, PATIENCE, append, output, values};
@@ -74,4 +77,31 @@ fn a_killed_process_is_followed_quickly_and_leaves_nothing_behind() {
     copier.copy(session.as_mut(), &batch.records).unwrap();
     assert_eq!(values(&log, &copier.output), [0, 1, 2]);
     assert_eq!(copier.count(session.as_ref()), 3);
+}
+
+/// A process that died between `send_offsets_to_transaction` and its commit leaves offsets pending until its slot is taken
+/// over. Applying the topics comes before that, at every start, and must not wait for it.
+#[test]
+fn topics_are_applied_while_the_offsets_of_a_dead_process_are_pending() {
+    let state_dir = tempfile::tempdir().unwrap();
+    let log = broker::open(state_dir.path());
+    let copier = Copier::new(&log);
+    append(&log, copier.input(), 0..3);
+    let mut client = ClientConfig::new();
+    client.set("bootstrap.servers", broker::brokers()).set("group.id", &copier.member.group);
+    let member: BaseConsumer = client.create().unwrap();
+    let mut client = ClientConfig::new();
+    client.set("bootstrap.servers", broker::brokers()).set("transactional.id", broker::fresh_name("dead"));
+    let dead: BaseProducer = client.create().unwrap();
+    dead.init_transactions(PATIENCE).unwrap();
+    dead.begin_transaction().unwrap();
+    let mut offsets = TopicPartitionList::new();
+    offsets.add_partition_offset(copier.input().as_str(), 0, Offset::Offset(2)).unwrap();
+    dead.send_offsets_to_transaction(&offsets, &member.group_metadata().unwrap(), PATIENCE).unwrap();
+
+    let group = Group { name: copier.member.group.clone(), inputs: copier.member.inputs.clone() };
+    log.apply(&[], &[group]).unwrap();
+    dead.abort_transaction(PATIENCE).unwrap();
+    let progress = log.progress(&copier.member.group, copier.input()).unwrap();
+    assert_eq!(progress.iter().map(|at| at.offset).collect::<Vec<_>>(), [0], "the first offset has been touched");
 }
