@@ -25,21 +25,8 @@ const BACKOFF_MAX: Duration = Duration::from_secs(5);
 
 /// Every topic that the read model is filled from.
 pub fn topics() -> Vec<Topic> {
-    let fixed = [
-        topic::REQUESTED,
-        topic::ADMITTED,
-        topic::REJECTED,
-        topic::SEALED,
-        topic::DELIVERED,
-        topic::USAGE_RECORDED,
-        topic::USAGE_TOTAL,
-        topic::LEDGER_COMMAND,
-        topic::SETTLEMENT_POSTED,
-        topic::SETTLEMENT_PARKED,
-        topic::SIGNING_KEY,
-    ];
-    let dead = topic::STEPS.iter().map(|step| Topic::new(&step.dead_topic()));
-    fixed.iter().map(|name| Topic::new(name)).chain(dead).collect()
+    let story = topic::STORY.iter().chain([&topic::SIGNING_KEY]).map(|name| Topic::new(name));
+    story.chain(topic::dead_topics().map(|name| Topic::new(&name))).collect()
 }
 
 /// Follows the topics until `stop`, on the calling thread. What fails is tried again; the lag tells of it.

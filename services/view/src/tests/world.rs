@@ -1,23 +1,21 @@
 //! Hand-made records of every topic, with real receipts, and the places to keep them.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::mpsc;
 
-use bytes::Bytes;
 use event::digest::digest_of;
 use event::id::{ExchangeId, IdempotencyKey, TenantId, TraceId};
 use event::time::Timestamp;
-use event::topic::{self, Keep};
+use event::topic;
 use event::wire::{
     Admission, Attempt, ExchangeAdmitted, ExchangeDelivered, ExchangeRejected, ExchangeRequested, ExchangeSealed,
     LedgerCommand, SettlementParked, SettlementPosted, SigningKey as SigningKeyRecord, Transfer, UsageRecorded,
     UsageTotal, Wire, WireAmount,
 };
 use log::embedded::EmbeddedLog;
-use log::{Cleanup, Log, Output, Record, Topic, TopicSpec, partition_of};
 use proof::{Draft, Policy, SigningKey};
+pub(super) use stage::testing::write;
+use stage::testing::{self, HandMade, Place};
 
 use crate::Database;
 
@@ -28,13 +26,8 @@ pub(super) const EXCHANGES: usize = 12;
 
 #[derive(Default)]
 pub(super) struct World {
-    pub(super) records: Vec<Record>,
-    next: BTreeMap<(String, u32), u64>,
+    topics: HandMade,
     sequence: i64,
-}
-
-fn text(text: &str) -> Bytes {
-    Bytes::from(text.to_owned())
 }
 
 pub(super) fn exchange_id(tenant: &str, key: &str) -> String {
@@ -64,27 +57,13 @@ impl World {
     }
 
     pub(super) fn put(&mut self, topic: &str, key: &str, at: i64, value: Vec<u8>, headers: &[(&str, &str)]) -> At {
-        let fixed =
-            topic::layouts().into_iter().find(|layout| layout.name == topic).and_then(|layout| layout.partitions);
-        let partition = partition_of(key.as_bytes(), fixed.unwrap_or(PARTITIONS));
-        let next = self.next.entry((topic.to_owned(), partition)).or_default();
-        let offset = *next;
-        *next += 1;
-        self.records.push(Record {
-            topic: Topic::new(topic),
-            partition,
-            offset,
-            time_ms: at,
-            key: Some(text(key)),
-            value: Some(value.into()),
-            headers: headers.iter().map(|(name, value)| ((*name).to_owned(), text(value))).collect(),
-        });
-        (partition, offset)
+        let at = self.topics.put(place(topic, key, at), value, headers);
+        (at.partition, at.offset)
     }
 
     fn caused(&mut self, topic: &str, key: &str, at: i64, value: Vec<u8>, cause: At) -> At {
-        let cause = format!("{}:{}:0", cause.0, cause.1);
-        self.put(topic, key, at, value, &[("cause", &cause)])
+        let at = self.topics.put_caused(place(topic, key, at), value, cause);
+        (at.partition, at.offset)
     }
 
     fn signing_key(&mut self, signing_key: &SigningKey) {
@@ -234,66 +213,25 @@ impl World {
         let value = requested("acme", key, Some("trace-9")).encode().unwrap();
         self.put("canonicalise.dead.v1", &format!("acme:{key}"), at, value, &headers);
     }
+}
 
-    /// Another order between partitions; within each they keep theirs.
-    pub(super) fn shuffled(&self, seed: u64) -> Vec<Record> {
-        let mut lanes: BTreeMap<(Topic, u32), std::collections::VecDeque<Record>> = BTreeMap::new();
-        for record in &self.records {
-            lanes.entry((record.topic.clone(), record.partition)).or_default().push_back(record.clone());
-        }
-        let mut lanes: Vec<_> = lanes.into_values().collect();
-        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-        let mut out = Vec::with_capacity(self.records.len());
-        while !lanes.is_empty() {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            let lane = usize::try_from(state % u64::try_from(lanes.len()).unwrap()).unwrap();
-            match lanes[lane].pop_front() {
-                Some(record) => out.push(record),
-                None => drop(lanes.swap_remove(lane)),
-            }
-        }
-        out
+impl std::ops::Deref for World {
+    type Target = HandMade;
+
+    fn deref(&self) -> &HandMade {
+        &self.topics
     }
 }
 
-pub(super) fn write(log: &dyn Log, records: &[Record]) {
-    for record in records {
-        let headers: Vec<(&str, &[u8])> =
-            record.headers.iter().map(|(name, value)| (name.as_str(), value.as_ref())).collect();
-        let (done, durable) = mpsc::channel();
-        log.append(
-            &Output {
-                topic: &record.topic,
-                partition: Some(record.partition),
-                key: record.key.as_deref(),
-                value: record.value.as_deref(),
-                headers: &headers,
-            },
-            Box::new(move |outcome| done.send(outcome).unwrap()),
-        )
-        .unwrap();
-        assert_eq!(durable.recv().unwrap().unwrap().offset, record.offset, "{}", record.topic);
-    }
+/// Where the key belongs, in as many partitions as the topic has.
+fn place<'a>(topic: &'a str, key: &'a str, at: i64) -> Place<'a> {
+    let fixed = topic::layouts().into_iter().find(|layout| layout.name == topic).and_then(|layout| layout.partitions);
+    Place::of_key(topic, key, fixed.unwrap_or(PARTITIONS), at)
 }
 
 pub(super) fn open_log(dir: &Path) -> EmbeddedLog {
-    let log = EmbeddedLog::open(dir).unwrap();
-    let specs: Vec<TopicSpec> = topic::layouts()
-        .into_iter()
-        .map(|layout| TopicSpec {
-            topic: Topic::new(&layout.name),
-            partitions: layout.partitions.unwrap_or(PARTITIONS),
-            cleanup: match layout.keep {
-                Keep::Newest | Keep::NewestWithinWindow => Cleanup::Compact,
-                _ => Cleanup::Delete { retention: None },
-            },
-            log_append_time: layout.log_append_time,
-        })
-        .collect();
-    log.apply(&specs, &[]).unwrap();
-    log
+    let topics = topic::layouts().into_iter().map(|layout| (layout.name, layout.partitions.unwrap_or(PARTITIONS)));
+    testing::open_log(dir, topics, &[])
 }
 
 pub(super) fn sqlite(dir: &Path) -> Database {
