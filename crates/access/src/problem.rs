@@ -161,6 +161,14 @@ impl Problem {
         self
     }
 
+    /// The same, where what it speaks of lies at this pointer of the request body.
+    pub fn under(mut self, prefix: &str) -> Self {
+        for error in &mut self.0.errors {
+            error.pointer.insert_str(0, prefix);
+        }
+        self
+    }
+
     /// One more member, for programs: the head that was found, the digests that differ.
     pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.0.extra.insert(name.to_owned(), value.into());

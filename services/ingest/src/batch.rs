@@ -7,24 +7,13 @@ use axum::body::Body;
 use axum::extract::{Extension, RawQuery, State};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
-use serde::Deserialize;
-use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use crate::door::{self, Admissible, Sender};
+use crate::door::{self, ItemRules, Place};
 use crate::exchange::{no_parameters, read_body, traceparent};
 use crate::prefer::wait_of;
 use crate::state::IngestState;
 use crate::submit::{Outcome, Submitted};
-
-/// One item, delimited but not read.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Item<'a> {
-    idempotency_key: String,
-    #[serde(borrow)]
-    exchange: &'a RawValue,
-}
 
 /// How far an item has come.
 enum Stage {
@@ -65,9 +54,10 @@ pub(crate) async fn create(
     };
     let items = delimit(&body, config.batch_items_max)?;
     let traceparent = traceparent(&headers);
+    let rules = ItemRules { tenant: &principal.tenant, body_bytes_max: config.body_bytes_max, limits: &config.payload };
     let mut under_way = Vec::with_capacity(items.len());
-    for (index, item) in items.into_iter().enumerate() {
-        let (name, read) = read(&state, &principal, index, item);
+    for (index, (offset, item)) in items.into_iter().enumerate() {
+        let (name, read) = door::item(item, Place { pointer: &format!("/{index}"), offset }, rules);
         let stage = match read.and_then(|admissible| state.0.submit(admissible, traceparent)) {
             Ok(submitted) => Stage::Submitted(Box::new(submitted)),
             Err(problem) => Stage::Refused(problem),
@@ -81,47 +71,13 @@ pub(crate) async fn create(
 }
 
 /// The items as they came. What is no JSON at all cannot be told apart and fails as a whole.
-fn delimit(body: &[u8], items_max: usize) -> Result<Vec<&RawValue>, Problem> {
-    let items: Vec<&RawValue> = serde_json::from_slice(body).map_err(|error| {
-        if error.is_data() {
-            let detail = "A batch is a JSON array.";
-            Problem::new(Code::InvalidRequest, detail).error("", "not_an_array", detail)
-        } else {
-            Problem::new(Code::MalformedJson, format!("The body is not JSON: {error}."))
-        }
-    })?;
+fn delimit(body: &[u8], items_max: usize) -> Result<Vec<(usize, &[u8])>, Problem> {
+    let items = door::items(body)?;
     if items.len() > items_max {
         let detail = format!("A batch may have at most {items_max} items; this one has {}.", items.len());
         return Err(Problem::new(Code::InvalidRequest, detail.clone()).error("", "too_many_items", detail));
     }
     Ok(items)
-}
-
-fn read(
-    state: &IngestState,
-    principal: &Principal,
-    index: usize,
-    item: &RawValue,
-) -> (Option<String>, Result<Admissible, Problem>) {
-    let config = &state.0.config;
-    let item: Item<'_> = match serde_json::from_str(item.get()) {
-        Ok(item) => item,
-        Err(error) => {
-            let detail = format!("An item is {{\"idempotency_key\", \"exchange\"}}: {error}.");
-            let problem = Problem::new(Code::InvalidRequest, detail.clone());
-            return (None, Err(problem.error(format!("/{index}"), "invalid_item", detail)));
-        }
-    };
-    let read = door::read_idempotency_key(&item.idempotency_key).and_then(|idempotency_key| {
-        let body = item.exchange.get().as_bytes();
-        if body.len() > config.body_bytes_max {
-            let detail = format!("One exchange may have at most {} bytes.", config.body_bytes_max);
-            return Err(Problem::new(Code::PayloadTooLarge, detail));
-        }
-        let sender = Sender { tenant: principal.tenant.clone(), idempotency_key };
-        door::exchange(&sender, body, &format!("/{index}/exchange"), &config.payload)
-    });
-    (Some(item.idempotency_key), read)
 }
 
 /// Awaits every item, all within the same wait, and writes the array of results.
@@ -139,7 +95,13 @@ async fn finish(
         }
         let outcome = match stage {
             Stage::Refused(problem) => Err(problem),
-            Stage::Submitted(submitted) => state.0.outcome(*submitted, wait).await,
+            // What was decided later speaks of the exchange alone; its pointers are to lead into this body, too.
+            Stage::Submitted(submitted) => match state.0.outcome(*submitted, wait).await {
+                Ok(Outcome::Refused { replayed, problem }) => {
+                    Ok(Outcome::Refused { replayed, problem: problem.under(&format!("/{index}/exchange")) })
+                }
+                outcome => outcome,
+            },
         };
         write_result(state, name.as_deref(), outcome, request_id, &mut results);
     }

@@ -3,16 +3,22 @@
 //! Pure. What it lets in, canonicalise would admit but for what only configuration and state know (allowlist, chain,
 //! idempotency). What it refuses does not use up the idempotency key.
 
-use std::ops::Range;
+mod envelope;
+mod item;
 
-use access::{Code, FieldError, Problem};
+use access::{Code, Problem};
 use axum::http::{HeaderMap, HeaderName, header};
 use event::amount::{Currency, Minor};
 use event::destination::Destination;
 use event::digest::Digest;
-use event::door::{Limits, Refusal, canonicalise_at, members};
+use event::door::{Limits, canonicalise_at};
 use event::id::{ExchangeId, IdempotencyKey, Payee, TenantId, TraceId};
 use event::wire::{ExchangeRequested, WireAmount};
+
+use envelope::{Envelope, Faults, refused};
+
+pub(crate) use envelope::{Place, items};
+pub(crate) use item::{ItemRules, item};
 
 /// The only payload type without a mapping.
 const PASSTHROUGH: &str = "passthrough";
@@ -76,11 +82,11 @@ pub(crate) fn media_type(headers: &HeaderMap) -> Result<(), Problem> {
     }
 }
 
-/// One exchange. `prefix` is the JSON pointer of `body` in the request body: empty but for batches.
-pub(crate) fn exchange(sender: &Sender, body: &[u8], prefix: &str, limits: &Limits) -> Result<Admissible, Problem> {
-    let envelope = Envelope::read(body, prefix)?;
-    envelope.through_the_door(prefix, limits)?;
-    let mut faults = Faults { prefix, errors: Vec::new() };
+/// One exchange, which lies at this place of the request body.
+pub(crate) fn exchange(sender: &Sender, body: &[u8], place: Place<'_>, limits: &Limits) -> Result<Admissible, Problem> {
+    let envelope = Envelope::read(body, place, "An exchange")?;
+    envelope.through_the_door_but("payload", place, limits)?;
+    let mut faults = Faults::at(place.pointer);
     envelope.known_only(&MEMBERS, "", &mut faults);
     let payload_type = envelope.text("payload_type", "", &mut faults).unwrap_or_else(|| PASSTHROUGH.to_owned());
     let trace_id = envelope.text("trace_id", "", &mut faults).and_then(|text| {
@@ -101,9 +107,10 @@ pub(crate) fn exchange(sender: &Sender, body: &[u8], prefix: &str, limits: &Limi
         faults.add("/payload", "missing_member", "`payload` is required; it may be any JSON value.");
     }
     faults.none()?;
-    known_type(&request, prefix)?;
+    known_type(&request, place)?;
     let mut canonical = Vec::with_capacity(request.payload.len());
-    canonicalise_at(&format!("{prefix}/payload"), &request.payload, limits, &mut canonical).map_err(refused)?;
+    canonicalise_at(&place.pointer_of("payload"), &request.payload, limits, &mut canonical)
+        .map_err(|refusal| refused(refusal, envelope.offset_of("payload")))?;
     let exchange_id = ExchangeId::derive(&sender.tenant, &sender.idempotency_key);
     let trace_id = trace_id.unwrap_or_else(|| TraceId::of_exchange(&exchange_id));
     Ok(Admissible { exchange_id, trace_id, request })
@@ -143,7 +150,8 @@ fn amount(envelope: &Envelope<'_>, faults: &mut Faults<'_>) -> Result<Option<Wir
         faults.add("/amount", "invalid_amount", "An amount is an object of `currency`, `minor` and `payee`.");
         return Ok(None);
     }
-    let amount = Envelope::read(raw, &format!("{}/amount", faults.prefix))?;
+    let pointer = format!("{}/amount", faults.prefix());
+    let amount = Envelope::read(raw, Place { pointer: &pointer, offset: envelope.offset_of("amount") }, "An amount")?;
     amount.known_only(&AMOUNT, "/amount", faults);
     let mut part = |member: &'static str| {
         let text = amount.text(member, "/amount", faults);
@@ -161,11 +169,11 @@ fn amount(envelope: &Envelope<'_>, faults: &mut Faults<'_>) -> Result<Option<Wir
     Ok(Some(WireAmount { currency: currency.to_string(), minor: minor.get(), payee: payee.to_string() }))
 }
 
-fn known_type(request: &ExchangeRequested, prefix: &str) -> Result<(), Problem> {
+fn known_type(request: &ExchangeRequested, place: Place<'_>) -> Result<(), Problem> {
     if request.payload_type != PASSTHROUGH {
         let detail = format!("There is no payload type {:?}.", request.payload_type);
         return Err(Problem::new(Code::UnknownPayloadType, detail.clone()).error(
-            format!("{prefix}/payload_type"),
+            place.pointer_of("payload_type"),
             "unknown_payload_type",
             detail,
         ));
@@ -175,101 +183,7 @@ fn known_type(request: &ExchangeRequested, prefix: &str) -> Result<(), Problem> 
         Some(target) => {
             let detail = format!("passthrough has no target type {target:?}.");
             let problem = Problem::new(Code::InvalidRequest, detail.clone());
-            Err(problem.error(format!("{prefix}/target_type"), "unknown_target_type", detail))
-        }
-    }
-}
-
-/// What the JSON door refused, as a problem.
-fn refused(refusal: Refusal) -> Problem {
-    let code = Code::parse(refusal.code.problem_code()).unwrap_or(Code::InvalidRequest);
-    let detail = match code {
-        Code::MalformedJson => format!("{} (byte {}).", sentence(&refusal.detail), refusal.offset),
-        _ => format!("{}.", sentence(&refusal.detail)),
-    };
-    Problem::new(code, detail).error(refusal.pointer, refusal.code.as_str(), refusal.detail)
-}
-
-fn sentence(text: &str) -> &str {
-    text.trim_end_matches('.')
-}
-
-/// Faults of an envelope: all of them are told at once.
-struct Faults<'a> {
-    prefix: &'a str,
-    errors: Vec<FieldError>,
-}
-
-impl Faults<'_> {
-    fn add(&mut self, pointer: &str, code: &'static str, detail: impl Into<String>) {
-        let pointer = format!("{}{pointer}", self.prefix);
-        self.errors.push(FieldError { pointer, code: code.into(), detail: detail.into() });
-    }
-
-    fn of_amount<T, E: std::fmt::Display>(&mut self, pointer: &str, read: Result<T, E>) -> Option<T> {
-        read.map_err(|error| self.add(pointer, "invalid_amount", format!("{error}."))).ok()
-    }
-
-    fn none(self) -> Result<(), Problem> {
-        let Some(first) = self.errors.first() else { return Ok(()) };
-        let problem = Problem::new(Code::InvalidRequest, first.detail.clone());
-        Err(self
-            .errors
-            .into_iter()
-            .fold(problem, |problem, error| problem.error(error.pointer, error.code, error.detail)))
-    }
-}
-
-/// The members of an object, not yet read.
-struct Envelope<'a> {
-    bytes: &'a [u8],
-    members: Vec<(String, Range<usize>)>,
-}
-
-impl<'a> Envelope<'a> {
-    fn read(bytes: &'a [u8], prefix: &str) -> Result<Self, Problem> {
-        let first = bytes.iter().find(|byte| !b" \t\r\n".contains(byte));
-        if first.is_some_and(|first| *first != b'{') && serde_json::from_slice::<serde::de::IgnoredAny>(bytes).is_ok() {
-            let detail = "An exchange is a JSON object.";
-            return Err(Problem::new(Code::InvalidRequest, detail).error(prefix, "not_an_object", detail));
-        }
-        let members = members(bytes).map_err(|refusal| {
-            let pointer = format!("{prefix}{}", refusal.pointer);
-            refused(Refusal { pointer, ..refusal })
-        })?;
-        Ok(Self { bytes, members })
-    }
-
-    /// Every member but the payload, which has a limit of its own and goes last, passes the same door: syntax, duplicate
-    /// names and I-JSON hold for the whole body.
-    fn through_the_door(&self, prefix: &str, limits: &Limits) -> Result<(), Problem> {
-        let mut scratch = Vec::new();
-        for (name, range) in self.members.iter().filter(|(name, _)| name != "payload") {
-            let escaped = name.replace('~', "~0").replace('/', "~1");
-            let raw = self.bytes.get(range.clone()).unwrap_or_default();
-            scratch.clear();
-            canonicalise_at(&format!("{prefix}/{escaped}"), raw, limits, &mut scratch).map_err(refused)?;
-        }
-        Ok(())
-    }
-
-    fn raw(&self, name: &str) -> Option<&'a [u8]> {
-        let (_, range) = self.members.iter().find(|(known, _)| known == name)?;
-        self.bytes.get(range.clone())
-    }
-
-    /// A member that is a string; null is the same as absent.
-    fn text(&self, name: &str, at: &str, faults: &mut Faults<'_>) -> Option<String> {
-        let raw = self.raw(name).filter(|raw| *raw != b"null")?;
-        let read = serde_json::from_slice(raw);
-        read.map_err(|_| faults.add(&format!("{at}/{name}"), "not_a_string", format!("`{name}` must be a string.")))
-            .ok()
-    }
-
-    fn known_only(&self, known: &[&str], at: &str, faults: &mut Faults<'_>) {
-        for (name, _) in self.members.iter().filter(|(name, _)| !known.contains(&name.as_str())) {
-            let escaped = name.replace('~', "~0").replace('/', "~1");
-            faults.add(&format!("{at}/{escaped}"), "unknown_member", format!("{name:?} is not a member here."));
+            Err(problem.error(place.pointer_of("target_type"), "unknown_target_type", detail))
         }
     }
 }

@@ -12,7 +12,7 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde_json::json;
 use tokio::time::timeout;
 
-use crate::door::{self, Sender};
+use crate::door::{self, Place, Sender};
 use crate::prefer::wait_of;
 use crate::state::IngestState;
 use crate::submit::Outcome;
@@ -62,7 +62,7 @@ pub(crate) async fn create(
         Ok(body) => body,
         Err(response) => return Ok(*response),
     };
-    let admissible = door::exchange(&sender, &body, "", &config.payload)?;
+    let admissible = door::exchange(&sender, &body, Place::default(), &config.payload)?;
     drop(body);
     let submitted = state.0.submit(admissible, traceparent(&headers))?;
     state.0.outcome(submitted, wait_of(&headers, config)).await.map(respond)

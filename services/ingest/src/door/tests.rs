@@ -5,7 +5,7 @@ fn sender() -> Sender {
 }
 
 fn read(body: &str) -> Result<Admissible, Problem> {
-    exchange(&sender(), body.as_bytes(), "", &Limits::default())
+    exchange(&sender(), body.as_bytes(), Place::default(), &Limits::default())
 }
 
 /// Code of the problem, and pointer and code of every fault.
@@ -153,7 +153,7 @@ fn what_is_no_json_is_malformed() {
     ] {
         assert_eq!(refusal(body).0, "malformed_json", "{body}");
     }
-    let problem = exchange(&sender(), b"{\"payload\":\"\xff\"}", "", &Limits::default()).unwrap_err();
+    let problem = exchange(&sender(), b"{\"payload\":\"\xff\"}", Place::default(), &Limits::default()).unwrap_err();
     assert_eq!(problem.code(), "malformed_json");
 }
 
@@ -167,12 +167,144 @@ fn a_member_twice_in_the_envelope_is_refused() {
     assert!(faults[0].0.starts_with("/amount"), "{faults:?}");
 }
 
+/// The byte that the problem's detail names.
+fn byte_of(problem: &Problem) -> usize {
+    assert_eq!(problem.code(), "malformed_json", "{}", problem.detail());
+    let (_, after) = problem.detail().split_once("(byte ").unwrap();
+    after.strip_suffix(" of the body).").unwrap().parse().unwrap()
+}
+
 #[test]
-fn pointers_in_a_batch_lead_into_the_batch() {
-    let problem = exchange(&sender(), br#"{"payload":[1e999],"x":1}"#, "/3/exchange", &Limits::default()).unwrap_err();
-    assert_eq!(problem.errors()[0].pointer, "/3/exchange/x");
-    let problem = exchange(&sender(), br#"{"payload":[1e999]}"#, "/3/exchange", &Limits::default()).unwrap_err();
-    assert_eq!(problem.errors()[0].pointer, "/3/exchange/payload/0");
+fn a_breach_of_json_is_told_by_its_byte_in_the_body() {
+    for body in [
+        "{@",
+        r#"  {"payload": {"a": [1, @]}}"#,
+        r#"{"trace_id":"t", "payload": {"a": "b", @}}"#,
+        r#"{"payload":1, "trace_id": @}"#,
+        r#"{"payload":1, "amount": {"currency": @}}"#,
+        r#"{"payload":1, "amount": {"currency": "USD", @}}"#,
+        r#"{"payload":1} @"#,
+    ] {
+        assert_eq!(byte_of(&read(body).unwrap_err()), body.find('@').unwrap(), "{body}");
+    }
+}
+
+/// Everything that the items of a batch come to.
+fn batch(body: &str) -> Result<Vec<(Option<String>, Result<Admissible, Problem>)>, Problem> {
+    let tenant = TenantId::parse("acme").unwrap();
+    let rules = ItemRules { tenant: &tenant, body_bytes_max: 200, limits: &Limits::default() };
+    let read = |(index, (offset, bytes)): (usize, (usize, &[u8]))| {
+        item(bytes, Place { pointer: &format!("/{index}"), offset }, rules)
+    };
+    Ok(items(body.as_bytes())?.into_iter().enumerate().map(read).collect())
+}
+
+#[test]
+fn an_item_is_read_as_the_same_exchange_alone() {
+    let read_items = batch(r#" [ {"exchange":{"payload":{"a":1}}, "idempotency_key":"key-0"} ] "#).unwrap();
+    let [(name, Ok(admissible))] = read_items.as_slice() else { panic!("{read_items:?}") };
+    assert_eq!(name.as_deref(), Some("key-0"));
+    assert_eq!(*admissible, read(r#"{"payload":{"a":1}}"#).unwrap());
+    assert!(batch("[]").unwrap().is_empty());
+}
+
+#[test]
+fn what_is_wrong_with_an_item_is_told_with_its_key_and_a_pointer_into_the_batch() {
+    let long = format!(r#"{{"idempotency_key":"k","exchange":{{"payload":"{}"}}}}"#, "a".repeat(200));
+    let table: [(&str, Option<&str>, &str, &str, &str); 14] = [
+        ("7", None, "invalid_request", "/1", "not_an_object"),
+        ("[]", None, "invalid_request", "/1", "not_an_object"),
+        (r#"{"idempotency_key":"k"}"#, Some("k"), "invalid_request", "/1/exchange", "missing_member"),
+        (r#"{"exchange":{"payload":1}}"#, None, "idempotency_key_missing", "/1/idempotency_key", "missing_member"),
+        (
+            r#"{"idempotency_key":null,"exchange":{"payload":1}}"#,
+            None,
+            "idempotency_key_missing",
+            "/1/idempotency_key",
+            "missing_member",
+        ),
+        (
+            r#"{"idempotency_key":7,"exchange":{"payload":1}}"#,
+            None,
+            "idempotency_key_invalid",
+            "/1/idempotency_key",
+            "not_a_string",
+        ),
+        (
+            r#"{"idempotency_key":"a b","exchange":{"payload":1}}"#,
+            Some("a b"),
+            "idempotency_key_invalid",
+            "/1/idempotency_key",
+            "invalid_idempotency_key",
+        ),
+        (
+            r#"{"idempotency_key":"k","exchange":{"payload":1},"x/y":1}"#,
+            Some("k"),
+            "invalid_request",
+            "/1/x~1y",
+            "unknown_member",
+        ),
+        (r#"{"idempotency_key":"k","exchange":7}"#, Some("k"), "invalid_request", "/1/exchange", "not_an_object"),
+        (
+            r#"{"idempotency_key":"k","exchange":{"payload":[1e999],"x":1}}"#,
+            Some("k"),
+            "invalid_request",
+            "/1/exchange/x",
+            "unknown_member",
+        ),
+        (
+            r#"{"idempotency_key":"k","exchange":{"payload":[1e999]}}"#,
+            Some("k"),
+            "not_i_json",
+            "/1/exchange/payload/0",
+            "number_overflow",
+        ),
+        (
+            r#"{"idempotency_key":"k","idempotency_key":"l","exchange":{"payload":1}}"#,
+            None,
+            "not_i_json",
+            "/1/idempotency_key",
+            "duplicate_name",
+        ),
+        (
+            r#"{"idempotency_key":"k","exchange":{"payload":@}}"#,
+            Some("k"),
+            "malformed_json",
+            "/1/exchange/payload",
+            "malformed_json",
+        ),
+        (&long, Some("k"), "payload_too_large", "/1/exchange", "too_large"),
+    ];
+    for (text, name, code, pointer, fault) in table {
+        let body = format!(r#"[{{"idempotency_key":"good","exchange":{{"payload":1}}}}, {text}]"#);
+        let read = batch(&body).unwrap();
+        assert!(read[0].1.is_ok(), "{text}: one bad item fails alone");
+        let problem = read[1].1.as_ref().expect_err(text);
+        assert_eq!((read[1].0.as_deref(), problem.code()), (name, code), "{text}");
+        let error = &problem.errors()[0];
+        assert_eq!((error.pointer.as_str(), &*error.code), (pointer, fault), "{text}");
+        assert!(!problem.detail().contains("line 1 column"), "{}", problem.detail());
+        if code == "malformed_json" {
+            assert_eq!(byte_of(problem), body.find('@').unwrap());
+        }
+    }
+}
+
+#[test]
+fn a_batch_that_is_no_array_fails_as_a_whole() {
+    for (body, code) in [
+        ("{}", "invalid_request"),
+        (" 7", "invalid_request"),
+        ("[@", "malformed_json"),
+        ("[] @", "malformed_json"),
+        ("[{} @", "malformed_json"),
+    ] {
+        let problem = batch(body).unwrap_err();
+        assert_eq!(problem.code(), code, "{body}");
+        if code == "malformed_json" && body != "[@" {
+            assert_eq!(byte_of(&problem), body.find('@').unwrap(), "{body}");
+        }
+    }
 }
 
 #[test]

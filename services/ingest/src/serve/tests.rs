@@ -82,6 +82,24 @@ async fn a_body_announced_too_large_is_refused_unread() {
     world.end();
 }
 
+/// The HTTP library's own answers: nothing of ours sees such a request (docs/contracts/http.md).
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_that_is_too_large_or_none_is_answered_without_a_body() {
+    let world = World::new(Config::default()).await;
+    let (address, stop, server) = listen(&world, ServeLimits::default()).await;
+    let headers: String = (0..=HEADERS_MAX).map(|number| format!("x-{number}: y\r\n")).collect();
+    for (request, status) in
+        [(format!("GET /healthz HTTP/1.1\r\nhost: x\r\n{headers}\r\n"), "431"), ("nonsense\r\n\r\n".to_owned(), "400")]
+    {
+        let answer = exchange(address, request.as_bytes()).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+        assert!(answer.ends_with("\r\n\r\n"), "no body: {answer}");
+    }
+    stop.request();
+    server.await.unwrap().unwrap();
+    world.end();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_that_break_off_leave_nothing_behind() {
     let world = World::new(Config::default()).await;
