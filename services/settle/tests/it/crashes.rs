@@ -19,6 +19,7 @@ on_both! {
     an_aborted_or_unknown_commit_is_found_out_and_goes_on
     a_rival_behind_the_fence_wins_and_nothing_is_posted_twice
     a_second_writer_on_the_slot_ends_the_first
+    partitions_that_move_between_writers_are_settled_once
 }
 
 fn died() -> Fault {
@@ -141,6 +142,27 @@ fn a_second_writer_on_the_slot_ends_the_first(world: World) {
         world.settle();
         let fault = first.join().unwrap().unwrap_err();
         assert!(matches!(fault, Fault::Fatal(_)), "{fault}");
+    });
+    world.settle();
+    world.assert_settled_once(&commands);
+}
+
+fn partitions_that_move_between_writers_are_settled_once(mut world: World) {
+    world.limits.batch_commands_max = 3;
+    world.limits.relay_rows_max = 2;
+    let commands = charges(0..90);
+    let beside = settle::SettleOptions { slot: "1".to_owned(), ..world.options() };
+    let stop = stage::Stop::new();
+    std::thread::scope(|scope| {
+        let _ends_with_the_scope = StopOnDrop(&stop);
+        let stays = scope.spawn(|| settle::run(&world.log, &beside, &stop));
+        // Another writer comes, takes its share of what is going on, and leaves; three times.
+        for some in commands.chunks(30) {
+            world.commands(some);
+            world.settle();
+        }
+        stop.request();
+        stays.join().unwrap().unwrap();
     });
     world.settle();
     world.assert_settled_once(&commands);
