@@ -543,8 +543,7 @@ def successors(story, found, result):
 
     one = lambda *names: Counter(names)  # noqa: E731
     decided_ = [one("admitted"), one("replay"), one("rejected"), one("moved"), one("dead")]
-    if found.has_log:
-        expect("canonicalise", found.records[REQUESTED], lambda _: decided_)
+    expect("canonicalise", found.records[REQUESTED], lambda _: decided_)
     signed = [one("sealed"), one("rejected"), one("dead")]
     expect("sign", found.records[ADMITTED], lambda record: signed if record.content["admission"] is not None else [one()])
     expect("meter", found.records[SEALED], lambda record: [one("usage", "command") if _owes(record) else one("usage")])
@@ -557,8 +556,7 @@ def successors(story, found, result):
         if key[:3] not in inputs:
             result.fault(f"a total follows from {key[:3]}, which is not there")
     for key, came in kinds.items():
-        if found.has_log or key[0] != REQUESTED:
-            result.fault(f"{dict(came)} in {key[3]} follows from {key[:3]}, which is not there")
+        result.fault(f"{dict(came)} in {key[3]} follows from {key[:3]}, which is not there")
 
 
 def _owes(record):
@@ -735,8 +733,7 @@ def books(story, found, result):
     expected["parked"] = expected["owed"] - expected["posted"]
     expected["deliveries_recorded"] = expected["deliveries_owed"]
     expected["dead"] = len(found.records[DEAD["canonicalise"]]) if found.has_log else len(story.forged)
-    if found.has_log:
-        expected["requested"] = len(found.records[REQUESTED])
+    expected["requested"] = len(found.records[REQUESTED])
     for name, count in expected.items():
         result.equal(name, count, report.get("totals", {}).get(name))
 
