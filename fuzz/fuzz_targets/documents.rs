@@ -8,9 +8,10 @@ use proof::{KeyRing, Trust, verify};
 fuzz_target!(|bytes: &[u8]| {
     let ring = KeyRing::from_jwks(bytes).unwrap_or_else(|_| KeyRing::new());
     for embedded in [false, true] {
-        let verdict = verify(bytes, Trust { given: &ring, embedded }, &[]);
-        assert!(verdict.exit_code() != 0, "nothing here is signed by anybody");
+        let _ = verify(bytes, Trust { given: &ring, embedded }, &[]);
     }
+    let nobody = verify(bytes, Trust { given: &KeyRing::new(), embedded: false }, &[]);
+    assert!(nobody.exit_code() != 0, "where nobody is trusted, nothing holds");
     for recipe in Recipe::ALL {
         if let Ok(hashed) = hash(recipe, bytes) {
             assert_eq!(hash(recipe, bytes).expect("the same input has the same hash"), hashed);
