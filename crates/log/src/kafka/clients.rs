@@ -1,5 +1,7 @@
 //! The clients that every part shares, and what they are asked: cluster, partitions, ends, committed offsets.
 
+mod chatter;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,6 +18,8 @@ use super::fault::{During, fault, misconfigured};
 use super::topic_id;
 use super::watchdog::Watchdog;
 use crate::{Cause, Fault, Position, Topic};
+
+pub(super) use chatter::tell;
 
 /// Of clients that read without a group of ours. They commit nothing, so the broker never makes a group of it.
 const READER: &str = "countersign-reader";
@@ -35,15 +39,6 @@ impl ClientContext for Quiet {
 }
 
 impl ConsumerContext for Quiet {}
-
-pub(super) fn tell(level: RDKafkaLogLevel, facility: &str, line: &str) {
-    match level {
-        RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
-            tracing::warn!(facility, line, "librdkafka");
-        }
-        _ => tracing::debug!(facility, line, "librdkafka"),
-    }
-}
 
 pub(super) type Reader = BaseConsumer<Quiet>;
 
