@@ -79,7 +79,16 @@ impl Record {
     pub fn header(&self, name: &str) -> Option<&[u8]> {
         self.headers.iter().rev().find(|(known, _)| known == name).map(|(_, value)| value.as_ref())
     }
+
+    /// The W3C trace context that came with it, for log lines: nothing is copied, and a line that is not written does
+    /// not look for it.
+    pub fn traceparent(&self) -> Option<&str> {
+        std::str::from_utf8(self.header(TRACEPARENT)?).ok()
+    }
 }
+
+/// Header of the W3C trace context.
+const TRACEPARENT: &str = "traceparent";
 
 /// One record to be written.
 #[derive(Clone, Copy, Debug)]

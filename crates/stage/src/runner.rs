@@ -233,7 +233,8 @@ impl Runner<'_> {
             Ok(()) => {}
             Err(StepError::Reject(reject)) => {
                 tracing::warn!(step = %self.options.member.group, reason = reject.reason, source = %position.topic,
-                    partition = position.partition, offset = position.offset, "dead letter");
+                    partition = position.partition, offset = position.offset, traceparent = record.traceparent(),
+                    "dead letter");
                 metrics::counter!("stage_dead_letters_total", "step" => self.options.member.group.clone(), "reason" => reject.reason)
                     .increment(1);
                 // Whatever the step staged for this record before it refused does not happen.

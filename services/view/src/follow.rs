@@ -170,13 +170,15 @@ impl<'a> Follower<'a> {
                 Ok(()) => {}
                 Err(WireError::UnknownSchema(id)) => {
                     tracing::warn!(topic = %record.topic, partition = record.partition, offset = record.offset,
-                        schema = id, "a record of a later version: the read model waits for the deploy");
+                        traceparent = record.traceparent(), schema = id,
+                        "a record of a later version: the read model waits for the deploy");
                     held.insert(place, record.offset);
                 }
                 Err(error) => {
                     metrics::unreadable(record.topic.as_str());
                     tracing::error!(topic = %record.topic, partition = record.partition, offset = record.offset,
-                        error = &error as &dyn std::error::Error, "an unreadable record is passed over");
+                        traceparent = record.traceparent(), error = &error as &dyn std::error::Error,
+                        "an unreadable record is passed over");
                 }
             }
         }
