@@ -2,7 +2,7 @@
 
 Of the readings that RFC 8032 leaves open the strict one is taken, so that no two verifiers differ: encodings must be canonical
 (y below p, S below L), neither the key nor R may be of small order, and the equation is the one without cofactor. The library
-`cryptography` does the arithmetic where it is installed; otherwise the few lines below do, some hundred times slower. Nothing here
+`cryptography` does the arithmetic where it is installed; otherwise the few lines below do, in some milliseconds a signature. Nothing here
 is secret, so nothing needs to take constant time.
 """
 
