@@ -13,6 +13,7 @@
 //! | metrics | `settle_*` |
 //! | configuration | `database` (URL), tariffs (as shipped) |
 
+mod command;
 mod metrics;
 mod published;
 mod relay;
@@ -24,7 +25,8 @@ use ledger::DatabaseUrl;
 use log::{Fault, Log};
 use stage::Stop;
 
-pub use step::{COMMAND_KIND, Item, What, content_hash, decide, needs, parse};
+pub use command::{COMMAND_KIND, Item, What, content_hash, needs, parse};
+pub use step::decide;
 
 /// Bounds of one writer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,9 +10,10 @@ use event::wire::SettlementPosted;
 use ledger::{Batch, Books, Input, Needs, Offsets, Posting, Progress, RowDraft, Source, row_hash};
 use log::{Fault, Log, Position, Record, Tail, Topic};
 
+use crate::command::{Asked, Item, What, needs, parse};
 use crate::published::{Fact, Published, PublishedRows, regressed};
 use crate::relay::Relayed;
-use crate::step::{Asked, Defect, Item, What, needs, parked_of, parse};
+use crate::step::{Defect, parked_of};
 
 /// How long one poll of a tail waits.
 const TAIL_WAIT: Duration = Duration::from_millis(200);

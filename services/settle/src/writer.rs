@@ -11,10 +11,11 @@ use log::{Cause, Fault, Log, Member, Polled, Position, Record, Session, Topic};
 use stage::Stop;
 use tokio::runtime::Runtime;
 
+use crate::command::{Item, What, needs, panicked, parse};
 use crate::published::regressed;
 use crate::relay::{Relayed, relayed, stage_rows};
 use crate::restore::{Restore, put_back};
-use crate::step::{Item, What, decide, needs, panicked, parse};
+use crate::step::decide;
 use crate::{SettleOptions, metrics};
 
 const STEP: &str = "settle";
