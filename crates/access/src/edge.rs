@@ -10,6 +10,7 @@ use axum::http::header::CONTENT_LENGTH;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::middleware::{self, Next};
 use axum::response::Response;
+use tracing::Instrument as _;
 
 use crate::{Code, Problem};
 
@@ -59,7 +60,9 @@ async fn finish(base: Arc<str>, mut request: Request, next: Next) -> Response {
     let begun = Instant::now();
     let id = RequestId::of(request.headers());
     request.extensions_mut().insert(id.clone());
-    let mut response = next.run(request).await;
+    // Whatever is logged on the way says whose request it was.
+    let span = tracing::error_span!("request", request_id = id.as_str());
+    let mut response = next.run(request).instrument(span).await;
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         tracing::debug!(request_id = id.as_str(), code = problem.code(), "refused");
         // The body again, now complete; every header but the old body's length stays.
@@ -78,7 +81,48 @@ async fn finish(base: Arc<str>, mut request: Request, next: Next) -> Response {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
+    use axum::http::StatusCode;
+    use axum::routing::get;
+    use parking_lot::Mutex;
+    use tower::ServiceExt as _;
+
     use super::*;
+
+    /// What was logged.
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn every_line_that_a_handler_logs_has_the_request_id() {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+        let _default = tracing::subscriber::set_default(subscriber);
+        let handler = || async {
+            tokio::task::yield_now().await;
+            tracing::warn!("something is amiss");
+        };
+        let router = dress(Router::new().route("/", get(handler)), "http://localhost");
+        let request = Request::get("/").header("x-request-id", "mine-1").body(Body::empty()).unwrap();
+        let response = router.oneshot(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(response.headers()["x-request-id"], "mine-1");
+        let told = String::from_utf8(lines.0.lock().clone()).unwrap();
+        assert!(told.contains("something is amiss") && told.contains(r#"request_id="mine-1""#), "{told}");
+    }
 
     #[test]
     fn request_ids_are_accepted_bounded_or_made() {
