@@ -15,9 +15,12 @@ use crate::books::{Books, HOUR_MS};
 use crate::cut::{Boundary, Cut};
 use crate::report::Report;
 use crate::store::Store;
+use crate::waiting::Waiting;
 use crate::{AuditError, metrics, topics};
 
 const POLL_WAIT: Duration = Duration::from_millis(50);
+/// How often `close` tells what it waits for.
+const TELL_EVERY: Duration = Duration::from_secs(3);
 const BACKOFF_FIRST: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// A snapshot may take this share of the time at most: one part in...
@@ -89,8 +92,28 @@ pub fn run(log: &dyn Log, options: &Options, stop: &Stop) -> Result<(), AuditErr
 /// It keeps no state and may run beside `run`, in this or another process.
 ///
 /// # Errors
-/// The log cannot be read or written.
+/// The log cannot be read or written; `GivenUp` after `stop`.
 pub fn close(log: &dyn Log, options: &CloseOptions, stop: &Stop) -> Result<Report, AuditError> {
+    close_and_tell(log, options, stop, &mut |_| {})
+}
+
+/// As [`close`], and tells every few seconds what it waits for.
+///
+/// # Errors
+/// As [`close`].
+pub fn close_and_tell(
+    log: &dyn Log,
+    options: &CloseOptions,
+    stop: &Stop,
+    tell: &mut dyn FnMut(Waiting),
+) -> Result<Report, AuditError> {
+    let mut told = Instant::now();
+    let mut tell = |waiting: &dyn Fn() -> Waiting| {
+        if told.elapsed() >= TELL_EVERY {
+            tell(waiting());
+            told = Instant::now();
+        }
+    };
     let deadline = Instant::now() + options.deadline;
     let requested = log.ends(&Topic::new(topic::REQUESTED))?;
     let cut_at: Vec<String> =
@@ -104,6 +127,7 @@ pub fn close(log: &dyn Log, options: &CloseOptions, stop: &Stop) -> Result<Repor
     }
     while !stop.requested() && !reader.has_read(&ends) {
         reader.turn()?;
+        tell(&|| Waiting::for_backlog(&reader.books, &ends));
     }
     let mut passed = false;
     while !stop.requested() {
@@ -111,7 +135,11 @@ pub fn close(log: &dyn Log, options: &CloseOptions, stop: &Stop) -> Result<Repor
         if (passed && drained(&reader.books, cut.boundary())) || Instant::now() >= deadline {
             break;
         }
+        tell(&|| Waiting::for_cut(&reader.books, &cut));
         reader.turn()?;
+    }
+    if stop.requested() {
+        return Err(AuditError::GivenUp);
     }
     let everything = Boundary::everything_read(&reader.books);
     let mut report = Report::of(&reader.books, if passed { cut.boundary() } else { &everything });
@@ -183,13 +211,15 @@ impl<'a> Reader<'a> {
                 Ok(()) => {}
                 Err(WireError::UnknownSchema(id)) => {
                     tracing::warn!(topic = %record.topic, partition = record.partition, offset = record.offset,
-                        schema = id, "a record of a later version: the books wait for the deploy");
+                        traceparent = record.traceparent(), schema = id,
+                        "a record of a later version: the books wait for the deploy");
                     held.insert(place, record.offset);
                 }
                 Err(error) => {
                     metrics::unreadable(record.topic.as_str());
                     tracing::error!(topic = %record.topic, partition = record.partition, offset = record.offset,
-                        error = &error as &dyn std::error::Error, "an unreadable record counts as missing");
+                        traceparent = record.traceparent(), error = &error as &dyn std::error::Error,
+                        "an unreadable record counts as missing");
                 }
             }
         }

@@ -27,17 +27,19 @@ mod report;
 mod store;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 use std::path::PathBuf;
 
 use event::topic;
 use log::{Fault, Topic};
 
-pub use auditor::{CloseOptions, Options, close, report, run};
+pub use auditor::{CloseOptions, Options, close, close_and_tell, report, run};
 pub use counts::{Counts, Equation};
 pub use gap::{Gap, GapKind};
 pub use place::{InvalidPlace, Place};
 pub use report::{CurrencySum, Report, Row};
+pub use waiting::{OpenEquation, Waiting};
 
 /// Why the books cannot be kept.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +56,8 @@ pub enum AuditError {
     Encode(#[source] event::wire::WireError),
     #[error("the thread of the books could not start its runtime")]
     Runtime(#[source] std::io::Error),
+    #[error("closing the books was given up before everything had passed the cut; nothing was published")]
+    GivenUp,
 }
 
 /// Every topic that the books are kept from.
