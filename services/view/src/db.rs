@@ -21,6 +21,8 @@ static POSTGRES: Migrator = sqlx::migrate!("migrations/postgres");
 /// Connections that answer reads.
 const READERS_MAX: u32 = 4;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// The writer takes its lock at once, not with its first statement.
+const BEGIN_IMMEDIATE: &str = "BEGIN IMMEDIATE";
 
 /// Where the read model lies.
 #[derive(Clone, PartialEq, Eq)]
@@ -176,7 +178,7 @@ impl Db {
 
     pub(crate) async fn begin(&self) -> Result<Tx, ViewError> {
         Ok(match self {
-            Self::Sqlite(pool) => Tx::Sqlite(pool.begin_with("BEGIN IMMEDIATE").await?),
+            Self::Sqlite(pool) => Tx::Sqlite(begin_immediate(pool).await?),
             Self::Postgres(pool) => Tx::Postgres(pool.begin().await?),
         })
     }
@@ -186,6 +188,18 @@ impl Db {
             Self::Sqlite(pool) => pool.close().await,
             Self::Postgres(pool) => pool.close().await,
         }
+    }
+}
+
+/// SQLite ends a transaction by itself where it finds no room on the disk, and sqlx goes on taking it for open: such a
+/// connection would never begin another, also when there is room again.
+async fn begin_immediate(pool: &SqlitePool) -> Result<Transaction<'static, Sqlite>, sqlx::Error> {
+    match pool.begin_with(BEGIN_IMMEDIATE).await {
+        Err(sqlx::Error::InvalidSavePointStatement) => {
+            pool.acquire().await?.close().await?;
+            pool.begin_with(BEGIN_IMMEDIATE).await
+        }
+        begun => begun,
     }
 }
 

@@ -21,11 +21,15 @@ impl Sides {
     }
 }
 
-/// What the rows of the balance statement add up to.
+/// What the rows of the balance statement add up to. Rows of one account follow one another; accounts stay in the order
+/// of the database, by which it pages.
 #[derive(Debug, Default)]
 pub(crate) struct Balances {
-    accounts: BTreeMap<String, BTreeMap<String, [Sides; 3]>>,
+    accounts: Vec<Account>,
 }
+
+/// Its name, and for each currency what is owed, parked and posted.
+type Account = (String, BTreeMap<String, [Sides; 3]>);
 
 /// One row: sums of one account, currency and state.
 pub(crate) struct Sums {
@@ -38,13 +42,28 @@ pub(crate) struct Sums {
 }
 
 impl Balances {
+    /// An account that may hold nothing.
+    pub(crate) fn know(&mut self, account: String) {
+        let known = self.take(account);
+        self.accounts.push(known);
+    }
+
     pub(crate) fn add(&mut self, sums: Sums) -> Result<(), ViewError> {
         let Sums { account, currency, state, credits, debits } = sums;
         let sides = Sides { credits: whole(&credits)?, debits: whole(&debits)? };
-        let states = self.accounts.entry(account).or_default().entry(currency).or_default();
-        let slot = usize::try_from(state).ok().and_then(|state| states.get_mut(state));
+        let mut known = self.take(account);
+        let slot = usize::try_from(state).ok().and_then(|state| known.1.entry(currency).or_default().get_mut(state));
         *slot.ok_or(ViewError::Damaged("command"))? = sides;
+        self.accounts.push(known);
         Ok(())
+    }
+
+    /// The account that the last row was of, or a new one; to be put back.
+    fn take(&mut self, account: String) -> Account {
+        match self.accounts.pop_if(|(last, _)| *last == account) {
+            Some(known) => known,
+            None => (account, BTreeMap::new()),
+        }
     }
 
     pub(crate) fn into_views(self) -> Vec<AccountView> {

@@ -164,7 +164,7 @@ pub struct AccountView {
     pub balances: Vec<BalanceView>,
 }
 
-/// All accounts of a tenant.
+/// A page of a tenant's accounts, by name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct AccountsView {
     pub accounts: Vec<AccountView>,
