@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use event::canonical::write_number;
 use event::door::written::Written;
 use event::door::{DoorCode, push_pointer};
 
@@ -205,13 +206,10 @@ fn write_parts<T>(
 
 /// A float as Python prints it: the shortest digits that come back, fixed from 1e-4 to below 1e16.
 fn write_float(number: f64, out: &mut String) {
-    // Rust finds the same digits; the layout is Python's own.
-    let scientific = format!("{number:e}");
-    let (sign, scientific) = scientific.strip_prefix('-').map_or(("", scientific.as_str()), |rest| ("-", rest));
-    let (mantissa, exponent) = scientific.split_once('e').unwrap_or((scientific, "0"));
-    let exponent: i32 = exponent.parse().unwrap_or_default();
-    let digits = mantissa.replace('.', "");
-    out.push_str(sign);
+    if number.is_sign_negative() {
+        out.push('-');
+    }
+    let (digits, exponent) = shortest(number.abs());
     if !FIXED_EXPONENTS.contains(&exponent) {
         let (first, rest) = digits.split_at_checked(1).unwrap_or(("0", ""));
         let point = if rest.is_empty() { "" } else { "." };
@@ -237,6 +235,25 @@ fn write_float(number: f64, out: &mut String) {
             }
         },
     }
+}
+
+/// The digits, and the power of ten of the first one.
+///
+/// Those of ECMAScript are those of Python; Rust's own differ where two texts of a length lie equally near.
+fn shortest(number: f64) -> (String, i32) {
+    let mut written = Vec::new();
+    write_number(number, &mut written);
+    let written = String::from_utf8_lossy(&written);
+    let (mantissa, power) = written.split_once('e').unwrap_or((&written, "0"));
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let all = [whole, fraction].concat();
+    let digits = all.trim_start_matches('0');
+    if digits.is_empty() {
+        return ("0".to_owned(), 0);
+    }
+    let point = i32::try_from(whole.len()).unwrap_or_default() + power.parse::<i32>().unwrap_or_default();
+    let leading = i32::try_from(all.len() - digits.len()).unwrap_or_default();
+    (digits.trim_end_matches('0').to_owned(), point - leading - 1)
 }
 
 /// A string as `json.dumps` writes it: ASCII only, the rest in UTF-16 units.
@@ -322,6 +339,9 @@ mod tests {
             (5e-324, "5e-324"),
             (-1.797_693_134_862_315_7e308, "-1.7976931348623157e+308"),
             (123.456, "123.456"),
+            // Half way between two texts of the same length: the even one.
+            (111_134_124_615_580.125, "111134124615580.12"),
+            (803_802_529_522_175.25, "803802529522175.2"),
         ];
         for (number, expected) in cases {
             assert_eq!(float(number), expected);
