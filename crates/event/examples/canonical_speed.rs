@@ -18,8 +18,8 @@ const DOCUMENT: &str = concat!(
     r#""currency":"USD","lines":[{"sku":"tokens.in","quantity":1284,"unit_price":2.5e-06,"note":null},{"sku":"tokens.out","#,
     r#""quantity":311,"unit_price":0.00001}],"memo":"Über 300, \"fast\""}"#,
 );
-const ROUNDS: usize = 200;
-const ROUND: Duration = Duration::from_millis(5);
+const ROUNDS: usize = 1_000;
+const ROUND: Duration = Duration::from_millis(1);
 
 fn main() {
     let file = std::env::args().nth(1);
@@ -37,13 +37,14 @@ fn main() {
         doors.push(nanoseconds(&documents, door));
         trees.push(nanoseconds(&documents, tree));
     }
-    let (door, tree) = (median(doors), median(trees));
-    println!(
-        "{} documents of {} bytes on average, median of {ROUNDS} rounds",
-        documents.len(),
-        bytes / documents.len()
-    );
-    println!("door: {door:.0} ns, tree: {tree:.0} ns, ratio {:.2}", tree / door);
+    println!("{} documents of {} bytes on average, {ROUNDS} rounds", documents.len(), bytes / documents.len());
+    // The quickest round is one that nothing else interrupted.
+    told("quickest", quickest(&doors), quickest(&trees));
+    told("median", median(&doors), median(&trees));
+}
+
+fn told(name: &str, door: f64, tree: f64) {
+    println!("{name:8}  door {door:.0} ns, tree {tree:.0} ns, ratio {:.2}", tree / door);
 }
 
 fn door(document: &str) -> Vec<u8> {
@@ -69,7 +70,12 @@ fn nanoseconds(documents: &[&str], canonical: impl Fn(&str) -> Vec<u8>) -> f64 {
     began.elapsed().as_secs_f64() * 1e9 / f64::from(count)
 }
 
-fn median(mut figures: Vec<f64>) -> f64 {
+fn quickest(figures: &[f64]) -> f64 {
+    figures.iter().copied().fold(f64::INFINITY, f64::min)
+}
+
+fn median(figures: &[f64]) -> f64 {
+    let mut figures = figures.to_vec();
     figures.sort_by(f64::total_cmp);
     figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
 }
