@@ -7,6 +7,7 @@
 
 pub(crate) mod books;
 pub(crate) mod dead;
+mod lines;
 pub(crate) mod model;
 pub(crate) mod print;
 mod reading;
@@ -17,13 +18,15 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Path, Query, State};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{FromRequest, Path, Query, Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use log::{Fault, Topic};
 use metrics_exporter_prometheus::PrometheusHandle;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 use view::View;
@@ -99,6 +102,11 @@ impl Trouble {
         Self { status: StatusCode::BAD_REQUEST.as_u16(), ..Self::new(error) }
     }
 
+    /// The question cannot be read.
+    fn of(status: StatusCode, error: impl Into<String>) -> Self {
+        Self { status: status.as_u16(), ..Self::new(error) }
+    }
+
     /// What is there does not allow it.
     pub(crate) fn conflict(error: impl Into<String>) -> Self {
         Self { status: StatusCode::CONFLICT.as_u16(), ..Self::new(error) }
@@ -162,7 +170,8 @@ impl Reach {
     }
 }
 
-/// Everything that the admin address serves. Call within the runtime that will serve it.
+/// Everything that the admin address serves. Call within the runtime that will serve it. Paths and methods that it does
+/// not have are told as problems, like those of the API.
 pub(crate) fn router(state: AdminState) -> Router {
     if let Ok(runtime) = tokio::runtime::Handle::try_current() {
         let metrics = state.metrics.clone();
@@ -173,7 +182,8 @@ pub(crate) fn router(state: AdminState) -> Router {
             }
         });
     }
-    Router::new()
+    let base = state.substrate.config.base_url();
+    let router = Router::new()
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
@@ -185,7 +195,8 @@ pub(crate) fn router(state: AdminState) -> Router {
         .route("/admin/audit/report", get(audit_report))
         .route("/admin/audit/cut-now", post(cut_now))
         .route("/admin/view/rebuild", post(rebuild_view))
-        .with_state(Arc::new(state))
+        .with_state(Arc::new(state));
+    access::edge::dress(router, &base)
 }
 
 type Admin = State<Arc<AdminState>>;
@@ -195,6 +206,20 @@ type Answer<T> = Result<Json<T>, Trouble>;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Nothing {}
+
+/// The body of a request; what is none is told as everything else is.
+struct Asked<T>(T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Asked<T> {
+    type Rejection = Trouble;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Trouble> {
+        match Json::from_request(request, state).await {
+            Ok(Json(asked)) => Ok(Self(asked)),
+            Err(rejection) => Err(Trouble::of(rejection.status(), rejection.body_text())),
+        }
+    }
+}
 
 /// Reads and writes of the log block: they have threads of their own.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Trouble> + Send + 'static) -> Answer<T> {
@@ -231,7 +256,7 @@ async fn check_topics(State(state): Admin) -> Answer<topics::TopicsAnswer> {
     blocking(move || topics::check(state.substrate.log.as_ref(), &state.substrate.config)).await
 }
 
-async fn apply_topics(State(state): Admin, Json(Nothing {}): Json<Nothing>) -> Answer<topics::TopicsAnswer> {
+async fn apply_topics(State(state): Admin, Asked(Nothing {}): Asked<Nothing>) -> Answer<topics::TopicsAnswer> {
     blocking(move || topics::apply(state.substrate.log.as_ref(), &state.substrate.config)).await
 }
 
@@ -248,7 +273,11 @@ async fn why(State(state): Admin, Path(exchange_id): Path<String>) -> Answer<why
     answer.map(Json)
 }
 
-async fn list_dead(State(state): Admin, Query(list): Query<dead::ListRequest>) -> Answer<dead::Letters> {
+async fn list_dead(
+    State(state): Admin,
+    list: Result<Query<dead::ListRequest>, QueryRejection>,
+) -> Answer<dead::Letters> {
+    let Query(list) = list.map_err(|rejection| Trouble::of(rejection.status(), rejection.body_text()))?;
     blocking(move || dead::list(state.substrate.log.as_ref(), &list)).await
 }
 
@@ -256,7 +285,7 @@ async fn show_dead(State(state): Admin, Path(letter): Path<String>) -> Answer<de
     blocking(move || dead::show(state.substrate.log.as_ref(), &letter.parse()?)).await
 }
 
-async fn replay_dead(State(state): Admin, Json(request): Json<dead::ReplayRequest>) -> Answer<dead::Replayed> {
+async fn replay_dead(State(state): Admin, Asked(request): Asked<dead::ReplayRequest>) -> Answer<dead::Replayed> {
     // The work goes on where the client hangs up, so the lock goes with it.
     blocking(move || {
         let _one_at_a_time = state.replay.blocking_lock();
@@ -269,11 +298,19 @@ async fn audit_report(State(state): Admin) -> Answer<books::BooksAnswer> {
     blocking(move || books::report(state.substrate.log.as_ref())).await
 }
 
-async fn cut_now(State(state): Admin, Json(request): Json<books::CutRequest>) -> Answer<books::BooksAnswer> {
-    blocking(move || books::cut_now(state.substrate.log.as_ref(), &request)).await
+/// Closing takes its time, so the answer is a line for each thing there is to tell. Who hangs up ends it.
+async fn cut_now(State(state): Admin, Asked(request): Asked<books::CutRequest>) -> Response {
+    lines::answer(move |lines| {
+        let log = state.substrate.log.as_ref();
+        let closed = books::cut_now(log, &request, &mut |waits| lines.send(&books::CutLine::Waiting(waits)));
+        lines.send(&match closed {
+            Ok(books) => books::CutLine::Books(books),
+            Err(trouble) => books::CutLine::Trouble(trouble),
+        });
+    })
 }
 
-async fn rebuild_view(State(state): Admin, Json(Nothing {}): Json<Nothing>) -> Answer<model::Rebuilt> {
+async fn rebuild_view(State(state): Admin, Asked(Nothing {}): Asked<Nothing>) -> Answer<model::Rebuilt> {
     let view = match &state.view {
         Some(view) => view.clone(),
         None => model::open(&state.substrate).await?,
@@ -283,7 +320,88 @@ async fn rebuild_view(State(state): Admin, Json(Nothing {}): Json<Nothing>) -> A
 
 #[cfg(test)]
 mod tests {
+    use axum::body::{Body, to_bytes};
+    use metrics_exporter_prometheus::PrometheusBuilder;
+    use serde_json::{Value, json};
+    use tower::ServiceExt as _;
+
     use super::*;
+    use crate::config::Config;
+    use crate::data_dir::DataDir;
+
+    /// Status, media type and body of an answer.
+    async fn call(router: &Router, method: &str, path: &str, body: Option<&str>) -> (u16, String, Value) {
+        let mut request = Request::builder().method(method).uri(path);
+        if body.is_some() {
+            request = request.header(header::CONTENT_TYPE, "application/json");
+        }
+        let request = request.body(Body::from(body.unwrap_or_default().to_owned())).unwrap();
+        let response = router.clone().oneshot(request).await.unwrap();
+        let media_type = response.headers()[header::CONTENT_TYPE].to_str().unwrap().to_owned();
+        let status = response.status().as_u16();
+        let body = to_bytes(response.into_body(), usize::MAX).await.unwrap();
+        (status, media_type, serde_json::from_slice(&body).unwrap())
+    }
+
+    #[tokio::test]
+    async fn what_is_not_there_is_a_problem_and_what_cannot_be_read_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = DataDir::open(dir.path()).unwrap();
+        let substrate = Arc::new(Substrate::with(Config::default(), data).unwrap());
+        let router = router(AdminState::new(substrate, PrometheusBuilder::new().build_recorder().handle()));
+        for (method, path, status, code) in
+            [("GET", "/nothing", 404, "not_found"), ("POST", "/healthz", 405, "method_not_allowed")]
+        {
+            let (found, media_type, problem) = call(&router, method, path, None).await;
+            assert_eq!(
+                (found, media_type.as_str(), &problem["code"]),
+                (status, "application/problem+json", &json!(code))
+            );
+            assert!(problem["instance"].as_str().unwrap().starts_with("req_"), "{problem}");
+        }
+        for (path, body, status) in [
+            ("/admin/audit/cut-now", None, 415),
+            ("/admin/audit/cut-now", Some("{"), 400),
+            ("/admin/audit/cut-now", Some(r#"{"deadline":1}"#), 422),
+            ("/admin/dead/replay", Some("{}"), 422),
+        ] {
+            let (found, _, trouble) = call(&router, "POST", path, body).await;
+            assert_eq!(found, status, "{path} {body:?}: {trouble}");
+            assert!(!trouble["error"].as_str().unwrap().is_empty());
+        }
+        assert_eq!(call(&router, "GET", "/admin/dead?stepp=sign", None).await.0, 400);
+    }
+
+    #[test]
+    fn an_answer_comes_line_by_line_and_ends_when_nobody_reads_any_more() {
+        let (ended, heard) = std::sync::mpsc::channel();
+        let count = move || {
+            let ended = ended.clone();
+            async move {
+                lines::answer(move |lines| {
+                    let written = (0_u32..).take_while(|number| lines.send(number)).count();
+                    ended.send(written).unwrap();
+                })
+            }
+        };
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = stage::Stop::new();
+        let router = Router::new().route("/admin/count", post(count));
+        let limits = ingest::ServeLimits::default();
+        let server = runtime.spawn({
+            let stop = stop.clone();
+            async move { ingest::serve(router, listener, limits, &stop).await }
+        });
+        let client = AdminClient::new(address).unwrap();
+        let third = client.post_lines("count", &json!({}), |number: u32| Ok((number == 3).then_some(number)));
+        assert_eq!(third.unwrap(), 3);
+        drop(client);
+        assert!(heard.recv_timeout(Duration::from_secs(20)).unwrap() > 3);
+        stop.request();
+        runtime.block_on(server).unwrap().unwrap();
+    }
 
     #[test]
     fn trouble_is_told_over_http_as_it_is_told_here() {

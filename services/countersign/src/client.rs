@@ -4,7 +4,7 @@ use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use reqwest::{Client, Response, Url};
+use reqwest::{Client, Response, StatusCode, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::runtime::Runtime;
@@ -12,6 +12,7 @@ use tokio::runtime::Runtime;
 use crate::admin::Trouble;
 use crate::failure::{Doing as _, Failure};
 
+const OTHER_VERSION: &str = "the answer of the admin address cannot be read: is it another version?";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Closing the books and filling a read model anew take their time.
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(3_600);
@@ -85,6 +86,35 @@ impl AdminClient {
             .block_on(async { answer(self.client.post(url).json(body).send().await.map_err(unreachable)?).await })
     }
 
+    /// `POST /admin/<path>` whose answer comes line by line; ends with the first line that `each` makes something of.
+    pub(crate) fn post_lines<T: DeserializeOwned, R>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+        mut each: impl FnMut(T) -> Result<Option<R>, Failure>,
+    ) -> Result<R, Failure> {
+        let url = self.url(path)?;
+        self.runtime.block_on(async {
+            let mut response = self.client.post(url).json(body).send().await.map_err(unreachable)?;
+            let status = response.status();
+            if !status.is_success() {
+                return Err(refused(status, &response.bytes().await.map_err(unreachable)?));
+            }
+            let mut unread = Vec::new();
+            while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
+                unread.extend_from_slice(&chunk);
+                while let Some(end) = unread.iter().position(|byte| *byte == b'\n') {
+                    let line: Vec<u8> = unread.drain(..=end).collect();
+                    let line = serde_json::from_slice(&line).doing(OTHER_VERSION)?;
+                    if let Some(made) = each(line)? {
+                        return Ok(made);
+                    }
+                }
+            }
+            Err(Failure::new("the process ended before its answer was whole").try_this("its log says why it ended"))
+        })
+    }
+
     fn url(&self, path: &str) -> Result<Url, Failure> {
         self.base.join(&format!("admin/{path}")).doing("the question is not a URL")
     }
@@ -100,13 +130,16 @@ async fn answer<T: DeserializeOwned>(response: Response) -> Result<T, Failure> {
     let status = response.status();
     let body = response.bytes().await.map_err(unreachable)?;
     if status.is_success() {
-        return serde_json::from_slice(&body)
-            .doing("the answer of the admin address cannot be read: is it another version?");
+        return serde_json::from_slice(&body).doing(OTHER_VERSION);
     }
-    match serde_json::from_slice::<Trouble>(&body) {
-        Ok(trouble) => Err(trouble.into()),
-        Err(_) => Err(Failure::new(format!("the admin address answered {status}"))
-            .try_this("is the process that runs here of another version? start it anew")),
+    Err(refused(status, &body))
+}
+
+fn refused(status: StatusCode, body: &[u8]) -> Failure {
+    match serde_json::from_slice::<Trouble>(body) {
+        Ok(trouble) => trouble.into(),
+        Err(_) => Failure::new(format!("the admin address answered {status}"))
+            .try_this("is the process that runs here of another version? start it anew"),
     }
 }
 

@@ -260,16 +260,21 @@ fn is_a_setting(name: &str) -> bool {
         && !["TEST_", "PARTS", "PRODUCER_"].iter().any(|own| name.starts_with(own))
 }
 
-/// `postgres://user:password@host` without the password.
+/// `postgres://user:password@host?password=...` without the passwords.
 fn hide_password(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    match rest.rsplit_once('@') {
+    let (place, query) = rest.split_once('?').map_or((rest, None), |(place, query)| (place, Some(query)));
+    let place = match place.rsplit_once('@') {
         Some((user, host)) => {
             let user = user.split_once(':').map_or(user.to_owned(), |(name, _)| format!("{name}:(hidden)"));
-            format!("{scheme}://{user}@{host}")
+            format!("{user}@{host}")
         }
-        None => url.to_owned(),
-    }
+        None => place.to_owned(),
+    };
+    let hide =
+        |pair: &str| if pair.starts_with("password=") { "password=(hidden)".to_owned() } else { pair.to_owned() };
+    let query = query.map(|query| query.split('&').map(hide).collect::<Vec<_>>().join("&"));
+    format!("{scheme}://{place}{}", query.map(|query| format!("?{query}")).unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -330,5 +335,7 @@ mod tests {
         let shown = load(text).unwrap().shown().unwrap();
         assert!(!shown.contains("hush"), "{shown}");
         assert!(shown.contains("postgres://me:(hidden)@db/x"), "{shown}");
+        let url = "postgres://me@db/x?sslmode=require&password=hu@sh";
+        assert_eq!(hide_password(url), "postgres://me@db/x?sslmode=require&password=(hidden)");
     }
 }

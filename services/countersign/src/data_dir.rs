@@ -1,11 +1,16 @@
 //! The data directory: what lies where (conventions.md), and who is running in it.
 
 use std::fs;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+
+use crate::failure::Failure;
+
+/// What a start needs on the disk at the least; with less it would end, or wait, in the middle of something.
+const ROOM_BYTES: usize = 4 * 1024 * 1024;
 
 /// Paths under `--data DIR`.
 #[derive(Clone, Debug)]
@@ -24,6 +29,29 @@ impl DataDir {
     pub(crate) fn open(path: &Path) -> std::io::Result<Self> {
         fs::create_dir_all(path.join("state"))?;
         Ok(Self(path.to_owned()))
+    }
+
+    /// Whether a little can be written here: by writing it, which also tells of quotas and of a disk that is read-only.
+    pub(crate) fn room(&self) -> io::Result<()> {
+        let probe = self.0.join(format!("room.{}", std::process::id()));
+        let write = || {
+            let mut file = fs::File::create(&probe)?;
+            file.write_all(&vec![0; ROOM_BYTES])?;
+            file.sync_all()
+        };
+        let written = write();
+        let removed = fs::remove_file(&probe);
+        written.and(removed)
+    }
+
+    /// As [`Self::room`], told to a person.
+    pub(crate) fn require_room(&self) -> Result<(), Failure> {
+        let place = self.0.display();
+        self.room().map_err(|error| {
+            Failure::new(format!("{place} cannot take {} MiB", ROOM_BYTES / (1024 * 1024))).because(error).try_this(
+                format!("make room on its disk (`df -h {place}`), then start again: nothing that was answered is lost"),
+            )
+        })
     }
 
     pub(crate) fn log(&self) -> PathBuf {
@@ -90,6 +118,18 @@ fn name_of(executable: &Path) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn room_is_looked_for_and_nothing_is_left_of_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = DataDir::open(dir.path()).unwrap();
+        data.require_room().unwrap();
+        let left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["state"]);
+        fs::remove_dir_all(dir.path()).unwrap();
+        let told = data.require_room().unwrap_err().to_string();
+        assert!(told.contains("cannot take 4 MiB"), "{told}");
+    }
 
     #[test]
     fn only_a_living_process_of_ours_is_running() {

@@ -9,6 +9,7 @@ mod commands;
 mod config;
 mod data_dir;
 mod failure;
+mod patience;
 mod roles;
 mod substrate;
 mod telemetry;

@@ -24,6 +24,7 @@ use crate::cli::Serve;
 use crate::config::Config;
 use crate::data_dir::{DataDir, Run};
 use crate::failure::{Doing as _, Failure};
+use crate::patience::Patience;
 use crate::roles::{self, Crew, Ended, Role, Shared};
 use crate::substrate::{Substrate, configure, of_fault};
 use crate::telemetry;
@@ -32,6 +33,7 @@ use crate::telemetry;
 pub(crate) fn run(serve: &Serve, roles: &[Role]) -> Result<ExitCode, Failure> {
     let (config, data) = configure(&serve.place, &serve.overrides())?;
     let metrics = telemetry::start(&config.telemetry)?;
+    data.require_room()?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().doing("the runtime cannot be started")?;
     let outcome = runtime.block_on(serve_roles(config, data, metrics, roles));
@@ -55,8 +57,11 @@ async fn serve_roles(
         config.http.listen = listener.local_addr().doing("the address is not known")?;
     }
 
+    let starting = Arc::new(Patience::begin("starting", "the log", data.clone())?);
+    let told = Arc::clone(&starting);
     let opened = tokio::task::spawn_blocking(move || {
         let substrate = Substrate::with(config, data)?;
+        told.waits_for("the topics");
         substrate.apply_topics()?;
         Ok::<_, Failure>(substrate)
     });
@@ -64,7 +69,8 @@ async fn serve_roles(
     let stop = Stop::new();
     let mut crew = Crew::new(stop.clone());
     let process = Process { substrate: Arc::clone(&substrate), stop: stop.clone(), doors: Stop::new(), metrics };
-    let started = process.start(&mut crew, roles, listener, admin_listener).await;
+    let started = process.start(&mut crew, roles, (listener, admin_listener), &starting).await;
+    drop(starting);
     let ended = crew.ended.take();
     let code = match started {
         Ok(listeners) => {
@@ -78,8 +84,13 @@ async fn serve_roles(
         }
         Err(failure) => Err(failure),
     };
+    if let Err(failure) = &code {
+        // The person who started it hears why before anything has to end in good order.
+        tracing::error!(%failure, "ending");
+    }
     stop.request();
     substrate.data.withdraw();
+    let _ending = Patience::begin("ending", "the threads", substrate.data.clone())?;
     tokio::task::spawn_blocking(move || crew.join()).await.doing("the threads could not be joined")?;
     code
 }
@@ -106,8 +117,8 @@ impl Process {
         &self,
         crew: &mut Crew,
         roles: &[Role],
-        listener: Option<TcpListener>,
-        admin_listener: TcpListener,
+        (listener, admin_listener): (Option<TcpListener>, TcpListener),
+        starting: &Patience,
     ) -> Result<Vec<JoinHandle<()>>, Failure> {
         let substrate = &self.substrate;
         let has = |role| roles.contains(&role);
@@ -118,6 +129,7 @@ impl Process {
             Ok(())
         })?;
 
+        starting.waits_for("the tenants' configuration");
         // Nothing is decided by a configuration that is only half read.
         let (caught_up, log) = (Arc::clone(&directory), Arc::clone(&substrate.log));
         let read = tokio::task::spawn_blocking(move || caught_up.catch_up(log.as_ref()));
@@ -127,12 +139,14 @@ impl Process {
         let mut api = Router::new();
         let mut documents = Vec::new();
         if has(Role::View) {
+            starting.waits_for("the read model's database");
             let (router, view) = self.start_view(crew, &directory).await?;
             api = api.merge(router);
             documents.push(<view::ViewApi as utoipa::OpenApi>::openapi());
             admin.view = Some(view);
         }
         if has(Role::Ingest) {
+            starting.waits_for("access.db, and what ingest publishes of it");
             let ingest = self.start_ingest(&directory, documents).await?;
             api = api.merge(ingest::router(ingest.state.clone()));
             let state = ingest.state.clone();
@@ -149,6 +163,7 @@ impl Process {
                 Role::Ingest | Role::View => {}
                 Role::Canonicalise => roles::canonicalise(&shared, crew, &substrate.config)?,
                 Role::Sign => {
+                    starting.waits_for("the signing keys");
                     let (log, data) = (Arc::clone(&substrate.log), substrate.data.clone());
                     let keys = tokio::task::spawn_blocking(move || roles::signing_keys(log.as_ref(), &data));
                     roles::sign(&shared, crew, keys.await.doing("the signing keys were not read")??)?;
@@ -257,7 +272,11 @@ impl Process {
                     Ok(Some(ended)) => format!("{} ended: {}", ended.thread, ended.why),
                     _ => "the threads are gone".to_owned(),
                 };
-                return Err(Failure::new(what).try_this("start it again; the log says why it ended"));
+                let failure = Failure::new(what);
+                return Err(match self.substrate.data.room() {
+                    Ok(()) => failure.try_this("start it again; the log says why it ended"),
+                    Err(error) => failure.because(error).try_this("make room in the data directory, then start it again"),
+                });
             }
         }
         // The second signal does not wait for the drain.

@@ -1,5 +1,7 @@
 //! The books: what was published, or everything counted anew up to this moment.
 
+mod waits;
+
 use std::time::Duration;
 
 use audit::{AuditError, CloseOptions, Report};
@@ -9,6 +11,8 @@ use serde_json::Value;
 use stage::Stop;
 
 use super::Trouble;
+
+pub(crate) use waits::WaitsFor;
 
 /// What the books say.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -27,6 +31,15 @@ pub(crate) struct CutRequest {
     pub(crate) deadline_s: u64,
 }
 
+/// One line of the answer: what is waited for, as often as there is something to tell, and in the end the outcome.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum CutLine {
+    Waiting(WaitsFor),
+    Books(BooksAnswer),
+    Trouble(Trouble),
+}
+
 /// What the audit role has published.
 pub(crate) fn report(log: &dyn Log) -> Result<BooksAnswer, Trouble> {
     require_topics(log)?;
@@ -39,11 +52,22 @@ pub(crate) fn report(log: &dyn Log) -> Result<BooksAnswer, Trouble> {
     Ok(books)
 }
 
-/// Cuts at the end of what was requested, waits until every step has passed it, and closes up to it.
-pub(crate) fn cut_now(log: &dyn Log, request: &CutRequest) -> Result<BooksAnswer, Trouble> {
+/// Cuts at the end of what was requested, waits until every step has passed it, and closes up to it. Gives up, and
+/// publishes nothing, when `tell` answers false: nobody waits any more.
+pub(crate) fn cut_now(
+    log: &dyn Log,
+    request: &CutRequest,
+    tell: &mut dyn FnMut(WaitsFor) -> bool,
+) -> Result<BooksAnswer, Trouble> {
     require_topics(log)?;
     let options = CloseOptions { deadline: Duration::from_secs(request.deadline_s), ..CloseOptions::default() };
-    let report = audit::close(log, &options, &Stop::new()).map_err(|error| trouble(&error))?;
+    let (mut watch, stop) = (waits::Watch::new(log, request), Stop::new());
+    let mut told = |waiting| {
+        if !tell(watch.look(waiting)) {
+            stop.request();
+        }
+    };
+    let report = audit::close_and_tell(log, &options, &stop, &mut told).map_err(|error| trouble(&error))?;
     answer(&report)
 }
 
@@ -70,6 +94,8 @@ fn trouble(error: &AuditError) -> Trouble {
 mod tests {
     use super::*;
     use crate::config::Config;
+    use event::wire::{ExchangeRequested, Wire as _};
+    use log::Output;
     use log::embedded::EmbeddedLog;
 
     #[test]
@@ -77,9 +103,54 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let log = EmbeddedLog::open(dir.path()).unwrap();
         let request = CutRequest { deadline_s: 5 };
-        assert!(cut_now(&log, &request).is_err() && report(&log).is_err());
+        let cut = || cut_now(&log, &request, &mut |_| true);
+        assert!(cut().is_err() && report(&log).is_err());
         crate::topics::apply(&log, &Config::default()).unwrap();
-        assert!(cut_now(&log, &request).unwrap().closed);
+        assert!(cut().unwrap().closed);
         assert!(report(&log).unwrap().table.contains("no hour is published yet"));
+    }
+
+    #[test]
+    fn who_waits_hears_what_for_and_can_give_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = EmbeddedLog::open(dir.path()).unwrap();
+        crate::topics::apply(&log, &Config::default()).unwrap();
+        let requested = ExchangeRequested {
+            tenant: "acme".into(),
+            idempotency_key: "key-0".into(),
+            payload: b"1".to_vec(),
+            payload_type: "passthrough".into(),
+            target_type: None,
+            trace_id: None,
+            expected_prev_receipt_hash: None,
+            amount: None,
+            forward_url: None,
+        };
+        let (done, durable) = std::sync::mpsc::channel();
+        let output = Output {
+            topic: &Topic::new(event::topic::REQUESTED),
+            partition: Some(1),
+            key: Some(b"acme:key-0"),
+            value: Some(&requested.encode().unwrap()),
+            headers: &[],
+        };
+        log.append(&output, Box::new(move |outcome| drop(done.send(outcome)))).unwrap();
+        durable.recv().unwrap().unwrap();
+
+        // No step runs here: nobody passes the cut.
+        let mut told = Vec::new();
+        let given_up = cut_now(&log, &CutRequest { deadline_s: 60 }, &mut |waits| {
+            told.push(waits.told());
+            false
+        });
+        assert!(given_up.is_err_and(|trouble| trouble.because.contains("given up")));
+        let [told] = told.as_slice() else { panic!("told {} times", told.len()) };
+        for part in [
+            "of at most 60 s; not past the cut yet: canonicalise\n",
+            "  requested = admitted + rejected + replayed + moved + dead: 1 open, for want of an admission",
+            "\n    exchange.requested.v1:1:0  ex_a46f1z1wmbq2pds9zabtvhng7b\n",
+        ] {
+            assert!(told.contains(part), "{part:?} is not in {told:?}");
+        }
     }
 }

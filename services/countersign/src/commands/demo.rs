@@ -18,9 +18,10 @@ use event::id::TenantId;
 use indicatif::{ProgressBar, ProgressStyle};
 use reqwest::Url;
 
-use crate::admin::books::{BooksAnswer, CutRequest};
+use crate::admin::books::CutRequest;
 use crate::admin::print;
 use crate::client::{AdminClient, ClientOptions, block_on, client};
+use crate::commands::audit::cut_beside;
 use crate::failure::{Doing as _, Failure};
 use documents::{Answers, Document};
 use expectation::Expectation;
@@ -63,7 +64,7 @@ pub(crate) fn run(args: &DemoArgs) -> Result<ExitCode, Failure> {
     let answers = send(&pipeline.http, &key, &documents, &receiver, expected.is_none())?;
     say("closing the books\n")?;
     let admin = AdminClient::new(pipeline.admin)?;
-    let books: BooksAnswer = admin.post("audit/cut-now", &CutRequest { deadline_s: CLOSE_DEADLINE_S })?;
+    let books = cut_beside(&admin, &CutRequest { deadline_s: CLOSE_DEADLINE_S })?;
     pipeline.stop()?;
 
     let tally = tally::Tally::count(&data)?;
