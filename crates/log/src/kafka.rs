@@ -3,7 +3,8 @@
 //! What must hold is written in DESIGN R1 (offsets in every transaction), R3 (state and its changelog) and R7 (unknown
 //! outcomes). A table of contents: `session` reads, stages and commits,
 //! `membership` and `assignment` say of what, `claim` whose the slot is; `transaction` owns the producers; `restore` and
-//! `store` the local state; `append` and `tail` serve the edges; `admin` makes topics; `fault` says what errors mean.
+//! `store` the local state; `append` and `tail` serve the edges; `admin` makes topics; `fault` says what errors mean;
+//! `driver` is the line between all of it and rdkafka.
 //!
 //! Not here: retries of steps, batching, dead letters (`stage`).
 
@@ -13,8 +14,13 @@ mod assignment;
 mod claim;
 mod clients;
 mod config;
+mod disk;
+mod driver;
 mod fault;
 mod forget;
+#[cfg(feature = "hostile")]
+pub mod hostile;
+mod librdkafka;
 mod membership;
 mod record;
 mod restore;
@@ -54,8 +60,8 @@ impl KafkaLog {
     /// # Errors
     /// `Retry` while no broker answers; `Fatal` where the options are wrong.
     pub fn open(config: KafkaConfig) -> Result<Self, Fault> {
-        let stores = Arc::new(store::Stores::new(config.state_dir.clone()));
         let clients = Arc::new(clients::Clients::connect(config)?);
+        let stores = Arc::new(clients.stores());
         let appender = append::Appender::open(Arc::clone(&clients))?;
         Ok(Self { clients, stores, appender })
     }

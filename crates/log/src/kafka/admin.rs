@@ -11,9 +11,10 @@ use std::time::{Duration, Instant};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-use super::clients::{Clients, Quiet, create};
+use super::clients::Clients;
 use super::config;
 use super::fault::{During, fault, misconfigured};
+use super::librdkafka::{Quiet, create};
 use crate::{Cause, Cleanup, Fault, Group, Topic, TopicChange, TopicSpec};
 
 pub(super) fn apply(clients: &Clients, topics: &[TopicSpec], groups: &[Group]) -> Result<Vec<TopicChange>, Fault> {

@@ -9,9 +9,10 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
 use rdkafka::producer::{BaseRecord, DeliveryResult, NoCustomPartitioner, Producer, ProducerContext, ThreadedProducer};
 
-use super::clients::{Clients, create, position, raw_partition, tell};
+use super::clients::{Clients, position, raw_partition, tell};
 use super::config;
 use super::fault::{During, fault, misconfigured};
+use super::librdkafka::create;
 use super::record::headers;
 use crate::{AckSink, Fault, Output, Topic};
 

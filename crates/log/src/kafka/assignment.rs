@@ -1,11 +1,9 @@
 //! Taking partitions up and giving them up: offsets, then state, then reading.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Instant;
-
-use rdkafka::consumer::Consumer;
 
 use super::clients::{committed_offsets, places, wait_let_go};
+use super::driver::{Driver, Joins, Reads};
 use super::fault::{During, fault, misconfigured};
 use super::membership::{Event, equal_partitions, is_still_ours, whole_partitions};
 use super::restore::Restorer;
@@ -24,14 +22,14 @@ pub(super) enum Seat {
     },
 }
 
-impl KafkaSession {
+impl<D: Driver> KafkaSession<D> {
     /// Acts on what the group has decided; answers what the caller must hear of it.
     pub(super) fn take_turn(&mut self) -> Result<Option<Polled>, Fault> {
         if let Seat::Leaving { lost } = self.seat {
             return Ok(Some(self.revocation(lost)));
         }
         loop {
-            match self.consumer.context().next() {
+            match self.consumer.rebalances().next() {
                 None => break,
                 Some(Event::Revoke { lost }) => {
                     if matches!(self.seat, Seat::Held) && !self.next.is_empty() {
@@ -132,9 +130,9 @@ impl KafkaSession {
         let list = places(named)?;
         let _watch = self.clients.watchdog.watch("assign", self.clients.hang());
         self.consumer.assign(&list).map_err(|error| fault(During::Read, error))?;
-        wait_let_go(&self.consumer, self.clients.config.timings.call)?;
+        wait_let_go(&self.clients, &self.consumer)?;
         self.next = next;
-        self.idle_since = Instant::now();
+        self.idle_since = self.clients.now();
         Ok(())
     }
 
@@ -150,7 +148,7 @@ impl KafkaSession {
 
     /// Partition counts never change under a store: keys would move to where their state is not.
     fn check_partitions(&mut self) -> Result<(), Fault> {
-        self.partitions_checked = Instant::now();
+        self.partitions_checked = self.clients.now();
         let found = equal_partitions(&self.clients, &self.member)?;
         if found == self.partitions {
             return Ok(());
@@ -160,7 +158,8 @@ impl KafkaSession {
     }
 
     pub(super) fn check_partitions_now_and_then(&mut self) -> Result<(), Fault> {
-        if self.partitions_checked.elapsed() < self.clients.config.timings.partitions_check {
+        let checked = self.clients.now().saturating_duration_since(self.partitions_checked);
+        if checked < self.clients.config.timings.partitions_check {
             return Ok(());
         }
         match self.check_partitions() {

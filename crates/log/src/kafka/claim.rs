@@ -8,25 +8,25 @@
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 
-use rdkafka::consumer::{CommitMode, Consumer};
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::clients::{Clients, Quiet, Reader, create};
+use super::clients::Clients;
 use super::config;
+use super::driver::{Driver, Reads};
 use super::fault::{During, fault, misconfigured};
 use crate::{Fault, Member};
 
 /// The claim of one session.
-pub(super) struct Claim {
-    clients: Arc<Clients>,
+pub(super) struct Claim<D: Driver> {
+    clients: Arc<Clients<D>>,
     group: String,
     topic: String,
     token: String,
 }
 
-impl Claim {
+impl<D: Driver> Claim<D> {
     /// Claims the slot. Whoever held it is told apart from us from now on.
-    pub(super) fn stake(clients: Arc<Clients>, member: &Member) -> Result<Self, Fault> {
+    pub(super) fn stake(clients: Arc<Clients<D>>, member: &Member) -> Result<Self, Fault> {
         let topic = member
             .inputs
             .first()
@@ -46,7 +46,7 @@ impl Claim {
     fn write(&self, list: &TopicPartitionList) -> Result<(), Fault> {
         let client = self.client()?;
         let _watch = self.clients.watchdog.watch("commit_offsets", self.clients.hang());
-        client.commit(list, CommitMode::Sync).map_err(|error| fault(During::Ask, error))
+        client.commit(list).map_err(|error| fault(During::Ask, error))
     }
 
     /// Whether nobody has claimed the slot since. A claim that the broker has let go for its age counts as ours: a
@@ -65,8 +65,8 @@ impl Claim {
     }
 
     /// Made for each question: they are rare, and a client costs threads and a connection.
-    fn client(&self) -> Result<Reader, Fault> {
-        create(&config::consumer(&self.clients.config, &self.group)?, Quiet)
+    fn client(&self) -> Result<D::Reader, Fault> {
+        self.clients.driver.reader(&config::consumer(&self.clients.config, &self.group)?)
     }
 }
 

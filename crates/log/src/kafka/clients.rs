@@ -7,15 +7,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use rdkafka::client::ClientContext;
-use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::KafkaError;
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::config::{self, KafkaConfig};
+use super::driver::{Driver, Reads};
 use super::fault::{During, fault, misconfigured};
-use super::topic_id;
+use super::librdkafka::Librdkafka;
+use super::store::Stores;
 use super::watchdog::Watchdog;
 use crate::{Cause, Fault, Position, Topic};
 
@@ -24,34 +23,17 @@ pub(super) use chatter::tell;
 /// Of clients that read without a group of ours. They commit nothing, so the broker never makes a group of it.
 const READER: &str = "countersign-reader";
 
-/// Sends what librdkafka has to say to our log, at levels that do not alarm for what it mends by itself.
-#[derive(Debug)]
-pub(super) struct Quiet;
-
-impl ClientContext for Quiet {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
-        tell(level, facility, line);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(%error, reason, "librdkafka");
-    }
-}
-
-impl ConsumerContext for Quiet {}
-
-pub(super) type Reader = BaseConsumer<Quiet>;
-
 /// What is known of the cluster and how to ask it more.
-pub(super) struct Clients {
+pub(super) struct Clients<D: Driver = Librdkafka> {
+    pub(super) driver: D,
     pub(super) config: KafkaConfig,
     pub(super) watchdog: Watchdog,
     /// Answers ends up to the last stable offset.
-    committed: Reader,
+    committed: D::Reader,
     /// Answers ends with open transactions (DESIGN R3).
-    uncommitted: Reader,
+    uncommitted: D::Reader,
     /// A client can ask for the offsets of its own group alone.
-    groups: Mutex<HashMap<String, Arc<Reader>>>,
+    groups: Mutex<HashMap<String, Arc<D::Reader>>>,
     /// Where this process's own commits ended. Their markers land a little after the commit returns.
     own_ends: Mutex<HashMap<(Topic, u32), u64>>,
     cluster: String,
@@ -59,20 +41,23 @@ pub(super) struct Clients {
 
 impl Clients {
     pub(super) fn connect(config: KafkaConfig) -> Result<Self, Fault> {
-        let watchdog = Watchdog::start().map_err(|error| misconfigured("threads", error.to_string()))?;
-        let committed: Reader = create(&config::consumer(&config, READER)?, Quiet)?;
+        Self::over(Librdkafka, config)
+    }
+}
+
+impl<D: Driver> Clients<D> {
+    pub(super) fn over(driver: D, config: KafkaConfig) -> Result<Self, Fault> {
+        let watchdog = driver.watchdog().map_err(|error| misconfigured("threads", error.to_string()))?;
+        let committed = driver.reader(&config::consumer(&config, READER)?)?;
         let mut uncommitted = config::consumer(&config, READER)?;
         uncommitted.set("isolation.level", "read_uncommitted");
-        let uncommitted: Reader = create(&uncommitted, Quiet)?;
-        // Metadata first: the id comes with it, and an unreachable cluster is told apart from one without an id.
-        committed
-            .fetch_metadata(Some("countersign-probe"), config.timings.call)
-            .map_err(|error| unreachable(&config.brokers, error))?;
+        let uncommitted = driver.reader(&uncommitted)?;
         let cluster = committed
-            .client()
-            .fetch_cluster_id(config.timings.call)
+            .cluster(config.timings.call)
+            .map_err(|error| unreachable(&config.brokers, error))?
             .ok_or_else(|| misconfigured("cluster_without_id", format!("{} told no cluster id", config.brokers)))?;
         Ok(Self {
+            driver,
             config,
             watchdog,
             committed,
@@ -92,24 +77,21 @@ impl Clients {
         self.config.timings.hang.max(self.config.timings.transaction * 2)
     }
 
+    pub(super) fn stores(&self) -> Stores {
+        Stores::new(self.config.state_dir.clone(), self.driver.disk())
+    }
+
+    pub(super) fn now(&self) -> Instant {
+        self.driver.now()
+    }
+
     fn call(&self) -> Duration {
         self.config.timings.call
     }
 
     pub(super) fn partitions(&self, topic: &Topic) -> Result<Option<u32>, Fault> {
         let _watch = self.watchdog.watch("fetch_metadata", self.hang());
-        let metadata = self
-            .committed
-            .fetch_metadata(Some(topic.as_str()), self.call())
-            .map_err(|error| fault(During::Ask, error))?;
-        let Some(found) = metadata.topics().iter().find(|found| found.name() == topic.as_str()) else {
-            return Ok(None);
-        };
-        match found.error().map(RDKafkaErrorCode::from) {
-            None => Ok(Some(u32::try_from(found.partitions().len()).unwrap_or(u32::MAX))),
-            Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => Ok(None),
-            Some(code) => Err(fault(During::Ask, KafkaError::MetadataFetch(code))),
-        }
+        self.committed.partitions(topic, self.call()).map_err(|error| fault(During::Ask, error))
     }
 
     pub(super) fn require_partitions(&self, topic: &Topic) -> Result<u32, Fault> {
@@ -121,7 +103,7 @@ impl Clients {
     /// Tells a topic from one of the same name that was made after it was deleted.
     pub(super) fn topic_id(&self, topic: &Topic) -> Result<String, Fault> {
         let _watch = self.watchdog.watch("describe_topics", self.hang());
-        topic_id::ask(self.committed.client(), topic, self.call())
+        self.committed.topic_id(topic, self.call())
     }
 
     /// Ends that a committed reader can reach.
@@ -156,7 +138,13 @@ impl Clients {
     }
 
     /// One request a broker, however many partitions: the "time" of a lookup may also be the end or the beginning.
-    fn offsets(&self, reader: &Reader, topic: &Topic, partitions: &[u32], at: Offset) -> Result<Vec<Position>, Fault> {
+    fn offsets(
+        &self,
+        reader: &D::Reader,
+        topic: &Topic,
+        partitions: &[u32],
+        at: Offset,
+    ) -> Result<Vec<Position>, Fault> {
         if partitions.is_empty() {
             return Ok(Vec::new());
         }
@@ -188,16 +176,16 @@ impl Clients {
 
     /// For questions whether a group has offsets at all. It does not wait for commits that are under way: those of a
     /// process that was killed end only when its slots are taken over, which comes later, or when they time out.
-    pub(super) fn open_group_client(&self, group: &str) -> Result<Reader, Fault> {
+    pub(super) fn open_group_client(&self, group: &str) -> Result<D::Reader, Fault> {
         let mut client = config::consumer(&self.config, group)?;
         client.set("isolation.level", "read_uncommitted");
-        create(&client, Quiet)
+        self.driver.reader(&client)
     }
 
     /// The offsets that `client`'s group has; partitions without one are left out.
     pub(super) fn known_offsets(
         &self,
-        client: &Reader,
+        client: &D::Reader,
         topic: &Topic,
         partitions: &[u32],
     ) -> Result<Vec<Position>, Fault> {
@@ -206,7 +194,7 @@ impl Clients {
     }
 
     /// Commits first offsets for a group that nobody is a member of.
-    pub(super) fn set_first_offsets(&self, client: &Reader, topic: &Topic, partitions: &[u32]) -> Result<(), Fault> {
+    pub(super) fn set_first_offsets(&self, client: &D::Reader, topic: &Topic, partitions: &[u32]) -> Result<(), Fault> {
         let mut offsets = TopicPartitionList::with_capacity(partitions.len());
         for partition in partitions {
             offsets
@@ -214,22 +202,22 @@ impl Clients {
                 .map_err(|error| fault(During::Ask, error))?;
         }
         let _watch = self.watchdog.watch("commit_offsets", self.hang());
-        client.commit(&offsets, rdkafka::consumer::CommitMode::Sync).map_err(|error| fault(During::Ask, error))
+        client.commit(&offsets).map_err(|error| fault(During::Ask, error))
     }
 
-    fn group_client(&self, group: &str) -> Result<Arc<Reader>, Fault> {
+    fn group_client(&self, group: &str) -> Result<Arc<D::Reader>, Fault> {
         if let Some(known) = self.groups.lock().get(group) {
             return Ok(Arc::clone(known));
         }
-        let made: Arc<Reader> = Arc::new(create(&config::consumer(&self.config, group)?, Quiet)?);
+        let made = Arc::new(self.driver.reader(&config::consumer(&self.config, group)?)?);
         Ok(Arc::clone(self.groups.lock().entry(group.to_owned()).or_insert(made)))
     }
 
     /// A consumer that is assigned its partitions and belongs to no group.
-    pub(super) fn reader(&self, cache_kbytes: u32) -> Result<Reader, Fault> {
+    pub(super) fn reader(&self, cache_kbytes: u32) -> Result<D::Reader, Fault> {
         let mut client = config::consumer(&self.config, READER)?;
         client.set("queued.max.messages.kbytes", cache_kbytes.to_string());
-        create(&client, Quiet)
+        self.driver.reader(&client)
     }
 
     /// Waits until committed readers can see all that lay in the log when `upto` was asked for (KAFKA-10167).
@@ -244,26 +232,26 @@ impl Clients {
         if partitions.is_empty() {
             return Ok(());
         }
-        let deadline = Instant::now() + self.config.timings.stability();
+        let deadline = self.now() + self.config.timings.stability();
         loop {
             let stable = self.ends(topic, &partitions)?;
             let waits_for = upto
                 .iter()
                 .find(|end| !stable.iter().any(|seen| seen.partition == end.partition && seen.offset >= end.offset));
             let Some(unstable) = waits_for else { return Ok(()) };
-            if Instant::now() >= deadline {
+            if self.now() >= deadline {
                 let detail = format!("an open transaction holds {topic}-{} back", unstable.partition);
                 return Err(Fault::Retry(Cause::new("unstable", detail)));
             }
             meanwhile()?;
-            std::thread::sleep(Duration::from_millis(5));
+            self.driver.sleep(Duration::from_millis(5));
         }
     }
 }
 
 /// Asks with any client of the group. The client reads committed, so offsets of open transactions are waited for.
-pub(super) fn committed_offsets<C: ConsumerContext>(
-    client: &BaseConsumer<C>,
+pub(super) fn committed_offsets(
+    client: &impl Reads,
     topic: &Topic,
     partitions: &[u32],
     patience: Duration,
@@ -297,26 +285,18 @@ pub(super) fn committed_offsets<C: ConsumerContext>(
 
 /// Until a consumer that was assigned anew has let go of where it was before: it stops the old fetchers in the
 /// background, and meanwhile would tell their places as those of the new ones. Nothing may be polled in between.
-pub(super) fn wait_let_go<C: ConsumerContext>(consumer: &BaseConsumer<C>, patience: Duration) -> Result<(), Fault> {
-    let deadline = Instant::now() + patience;
+pub(super) fn wait_let_go<D: Driver>(clients: &Clients<D>, consumer: &impl Reads) -> Result<(), Fault> {
+    let deadline = clients.now() + clients.call();
     loop {
         let reached = consumer.position().map_err(|error| fault(During::Read, error))?;
         if reached.elements().iter().all(|element| !matches!(element.offset(), Offset::Offset(_))) {
             return Ok(());
         }
-        if Instant::now() >= deadline {
+        if clients.now() >= deadline {
             return Err(Fault::Retry(Cause::new("unavailable", "a consumer did not leave its old place")));
         }
-        std::thread::sleep(Duration::from_millis(1));
+        clients.driver.sleep(Duration::from_millis(1));
     }
-}
-
-pub(super) fn create<C, T>(config: &ClientConfig, context: C) -> Result<T, Fault>
-where
-    C: ClientContext,
-    T: FromClientConfigAndContext<C>,
-{
-    config.create_with_context(context).map_err(|error| fault(During::Client, error))
 }
 
 fn unreachable(brokers: &str, error: KafkaError) -> Fault {

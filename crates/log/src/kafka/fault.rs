@@ -1,6 +1,5 @@
 //! What an error of librdkafka means for the caller. Decided here and nowhere else.
 
-use rdkafka::client::{Client, ClientContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
 use crate::{Cause, Fault};
@@ -29,7 +28,52 @@ pub(super) const FENCED: &str = "fenced";
 /// The group knows our slot under another id; whose that is, `Claim` tells.
 pub(super) const FENCED_MEMBER: &str = "fenced_member";
 
-pub(super) fn fault(during: During, error: KafkaError) -> Fault {
+/// An error of a client, with what it says of the open transaction.
+#[derive(Debug)]
+pub(super) struct ClientError {
+    pub(super) error: KafkaError,
+    /// `None`: it says nothing.
+    pub(super) verdict: Option<Verdict>,
+}
+
+/// What librdkafka says of an error in a transaction.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Verdict {
+    /// The same call may be made again.
+    Retriable,
+    /// The transaction cannot be committed any more, and has not been.
+    RequiresAbort,
+    Fatal,
+    Unclassified,
+}
+
+impl From<KafkaError> for ClientError {
+    fn from(error: KafkaError) -> Self {
+        let verdict = match &error {
+            KafkaError::Transaction(cause) => Some(match cause {
+                cause if cause.is_fatal() => Verdict::Fatal,
+                cause if cause.txn_requires_abort() => Verdict::RequiresAbort,
+                cause if cause.is_retriable() => Verdict::Retriable,
+                _ => Verdict::Unclassified,
+            }),
+            _ => None,
+        };
+        Self { error, verdict }
+    }
+}
+
+impl ClientError {
+    pub(super) fn is_queue_full(&self) -> bool {
+        matches!(self.error, KafkaError::MessageProduction(Code::QueueFull))
+    }
+
+    pub(super) fn is_retriable(&self) -> bool {
+        matches!(self.verdict, Some(Verdict::Retriable))
+    }
+}
+
+pub(super) fn fault(during: During, error: impl Into<ClientError>) -> Fault {
+    let ClientError { error, verdict } = error.into();
     let detail = format!("{during:?}: {error}");
     let code = error.rdkafka_error_code();
     if let Some(fenced) = code.and_then(fenced) {
@@ -49,16 +93,16 @@ pub(super) fn fault(during: During, error: KafkaError) -> Fault {
         During::Ask | During::Init => Fault::Retry(Cause::new("unavailable", detail).caused_by(error)),
         During::Read => reading(code, detail, error),
         During::Transaction => Fault::Abort(Cause::new("transaction_failed", detail).caused_by(error)),
-        During::Commit => committing(detail, error),
+        During::Commit => committing(detail, error, verdict),
         During::Append => Fault::Unknown(Cause::new("append_unknown", detail).caused_by(error)),
     }
 }
 
 /// As `fault`, but a client that has failed for good is asked why: its errors then only say that it has.
-pub(super) fn client_fault<C: ClientContext>(client: &Client<C>, during: During, error: KafkaError) -> Fault {
-    match client.fatal_error() {
+pub(super) fn client_fault(failed: Option<(Code, String)>, during: During, error: impl Into<ClientError>) -> Fault {
+    match failed {
         Some((code, reason)) if let Some(fenced) = fenced(code) => {
-            Fault::Fatal(Cause::new(fenced, reason).caused_by(error))
+            Fault::Fatal(Cause::new(fenced, reason).caused_by(error.into().error))
         }
         _ => fault(during, error),
     }
@@ -81,13 +125,9 @@ fn reading(code: Option<Code>, detail: String, error: KafkaError) -> Fault {
 }
 
 /// Only an error that says so leaves the outcome known; a time-out, a fatal or an unclassified one does not (DESIGN R7).
-fn committing(detail: String, error: KafkaError) -> Fault {
-    let is_void = match &error {
-        KafkaError::Transaction(cause) => cause.txn_requires_abort() && !cause.is_fatal(),
-        // The flush comes before the end is asked for.
-        KafkaError::Flush(_) => true,
-        _ => false,
-    };
+fn committing(detail: String, error: KafkaError, verdict: Option<Verdict>) -> Fault {
+    // The flush comes before the end is asked for.
+    let is_void = matches!(verdict, Some(Verdict::RequiresAbort)) || matches!(error, KafkaError::Flush(_));
     if is_void {
         Fault::Abort(Cause::new("transaction_failed", detail).caused_by(error))
     } else {

@@ -5,16 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use rdkafka::TopicPartitionList;
-use rdkafka::client::ClientContext;
-use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
-use rdkafka::error::KafkaError;
-use rdkafka::types::RDKafkaRespErr;
 
-use super::clients::{Clients, create, known_partition, tell};
+use super::clients::Clients;
 use super::config;
-use super::fault::{During, client_fault, fault, is_passing, misconfigured};
+use super::driver::{Driver, Joins};
+use super::fault::{During, client_fault, is_passing, misconfigured};
 use super::tail::POLL_RECORDS_MAX;
 use crate::{Fault, Member, Topic};
 
@@ -28,41 +23,17 @@ pub(super) struct Rebalances {
     is_closing: AtomicBool,
 }
 
+#[derive(Debug)]
 pub(super) enum Event {
     Assign(Vec<(String, u32)>),
     Revoke { lost: bool },
 }
 
-impl ClientContext for Rebalances {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
-        tell(level, facility, line);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(%error, reason, "librdkafka");
-    }
-}
-
-impl ConsumerContext for Rebalances {
-    fn rebalance(&self, consumer: &BaseConsumer<Self>, event: RDKafkaRespErr, list: &mut TopicPartitionList) {
-        if self.is_closing.load(Ordering::Acquire) {
-            // The end of the consumer waits for this answer.
-            if let Err(error) = consumer.unassign() {
-                tracing::debug!(%error, "cannot give partitions up at the end");
-            }
-            return;
-        }
-        let told = if event == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
-            let places = list.elements();
-            Event::Assign(places.iter().map(|at| (at.topic().to_owned(), known_partition(at.partition()))).collect())
-        } else {
-            Event::Revoke { lost: consumer.assignment_lost() }
-        };
-        self.events.lock().push_back(told);
-    }
-}
-
 impl Rebalances {
+    pub(super) fn tell(&self, event: Event) {
+        self.events.lock().push_back(event);
+    }
+
     pub(super) fn next(&self) -> Option<Event> {
         self.events.lock().pop_front()
     }
@@ -76,38 +47,38 @@ impl Rebalances {
         self.is_closing.store(true, Ordering::Release);
     }
 
+    pub(super) fn is_closing(&self) -> bool {
+        self.is_closing.load(Ordering::Acquire)
+    }
+
     pub(super) fn has_revoked(&self) -> bool {
         self.events.lock().iter().any(|event| matches!(event, Event::Revoke { .. }))
     }
 }
 
-pub(super) type Consumes = BaseConsumer<Rebalances>;
-
 /// Joins as a member that keeps its place over a restart.
-pub(super) fn join(clients: &Clients, member: &Member) -> Result<Consumes, Fault> {
+pub(super) fn join<D: Driver>(clients: &Clients<D>, member: &Member) -> Result<D::Member, Fault> {
     let mut config = config::consumer(&clients.config, &member.group)?;
     config
         .set("group.instance.id", format!("{}-{}", member.group, member.slot))
         .set("group.protocol", "classic")
         .set("partition.assignment.strategy", "range");
-    let consumer: Consumes = create(&config, Rebalances::default())?;
     let inputs = member.inputs.iter().map(Topic::as_str).collect::<Vec<_>>();
-    consumer.subscribe(&inputs).map_err(|error| fault(During::Client, error))?;
-    Ok(consumer)
+    clients.driver.member(&config, &inputs)
 }
 
 /// Polls, so that the group does not give us up and we hear if it has. Records that come now are read again.
-pub(super) fn is_still_ours(consumer: &Consumes) -> Result<bool, Fault> {
+pub(super) fn is_still_ours(consumer: &impl Joins) -> Result<bool, Fault> {
     for _ in 0..POLL_RECORDS_MAX {
         // Without any wait, one log line of librdkafka's would pass for an empty queue.
         match consumer.poll(LISTEN) {
             None => break,
             Some(Ok(_)) => {}
             Some(Err(error)) if is_passing(&error) => {}
-            Some(Err(error)) => return Err(client_fault(consumer.client(), During::Read, error)),
+            Some(Err(error)) => return Err(client_fault(consumer.fatal_error(), During::Read, error)),
         }
     }
-    Ok(!consumer.context().has_revoked())
+    Ok(!consumer.rebalances().has_revoked())
 }
 
 /// Partition n of every input belongs together (range assignment of equal topics gives no other).
@@ -125,7 +96,7 @@ pub(super) fn whole_partitions(member: &Member, places: &[(String, u32)]) -> Res
 }
 
 /// How many partitions the step has; its inputs and its changelog must agree.
-pub(super) fn equal_partitions(clients: &Clients, member: &Member) -> Result<u32, Fault> {
+pub(super) fn equal_partitions<D: Driver>(clients: &Clients<D>, member: &Member) -> Result<u32, Fault> {
     let mut agreed: Option<(&Topic, u32)> = None;
     for topic in member.inputs.iter().chain(&member.state) {
         let partitions = clients.require_partitions(topic)?;

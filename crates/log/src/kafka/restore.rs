@@ -5,13 +5,13 @@
 //! were read; the last stable offset is waited for until it has passed that end; and all up to there is replayed.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
-use rdkafka::consumer::Consumer;
-use rdkafka::{Message, Offset};
+use rdkafka::Offset;
 
 use super::clients::{Clients, known_offset, known_partition, places};
+use super::driver::{Driver, Fetched, Reads};
 use super::fault::{During, fault, is_passing};
 use super::store::{Header, Progress, Stage, Store, Stores, now_ms};
 use crate::{Cause, Fault, Position, Topic};
@@ -25,8 +25,8 @@ const POLL: Duration = Duration::from_millis(5);
 const ALIVE_EVERY: Duration = Duration::from_millis(200);
 
 /// Of one step.
-pub(super) struct Restorer<'a> {
-    pub(super) clients: &'a Clients,
+pub(super) struct Restorer<'a, D: Driver> {
+    pub(super) clients: &'a Clients<D>,
     pub(super) stores: &'a Stores,
     pub(super) group: &'a str,
     pub(super) changelog: &'a Topic,
@@ -51,7 +51,7 @@ struct Replay {
     reached: u64,
 }
 
-impl Restorer<'_> {
+impl<D: Driver> Restorer<'_, D> {
     /// `committed` holds the next offset of each input by topic, for every partition. Call after `init_transactions`
     /// and after reading these offsets. `meanwhile` keeps the group informed and may end the work.
     pub(super) fn restore(
@@ -111,14 +111,14 @@ impl Restorer<'_> {
         let behind = replays.iter().filter(|(_, replay)| replay.from < replay.end);
         let list = places(behind.map(|(partition, replay)| (self.changelog.as_str(), *partition, replay.from)))?;
         reader.assign(&list).map_err(|error| fault(During::Read, error))?;
-        let mut alive = Instant::now();
-        let mut progressed = Instant::now();
+        let mut alive = self.clients.now();
+        let mut progressed = self.clients.now();
         while unread(replays) {
             match reader.poll(POLL) {
                 Some(Ok(message)) => {
-                    progressed = Instant::now();
-                    if let Some(replay) = replays.get_mut(&known_partition(message.partition())) {
-                        replay.take(message.key(), message.payload(), known_offset(message.offset()))?;
+                    progressed = self.clients.now();
+                    if let Some(replay) = replays.get_mut(&message.partition()) {
+                        replay.take(message.key(), message.value(), message.offset())?;
                     }
                 }
                 Some(Err(error)) if is_passing(&error) => {}
@@ -132,15 +132,16 @@ impl Restorer<'_> {
                             replay.reached = replay.reached.max(known_offset(at));
                         }
                     }
-                    if progressed.elapsed() > self.clients.config.timings.stability() {
+                    let stalled = self.clients.now().saturating_duration_since(progressed);
+                    if stalled > self.clients.config.timings.stability() {
                         let detail = format!("nothing more of {} could be read", self.changelog);
                         return Err(Fault::Retry(Cause::new("restore_stalled", detail)));
                     }
                 }
             }
-            if alive.elapsed() >= ALIVE_EVERY {
+            if self.clients.now().saturating_duration_since(alive) >= ALIVE_EVERY {
                 meanwhile()?;
-                alive = Instant::now();
+                alive = self.clients.now();
             }
         }
         Ok(())

@@ -4,16 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError;
-use rdkafka::{Message, Offset, TopicPartitionList};
+use rdkafka::{Offset, TopicPartitionList};
 
 use super::assignment::Seat;
 use super::claim::Claim;
 use super::clients::{Clients, known_offset, known_partition, raw_offset, raw_partition};
+use super::driver::{Driver, Fetched, Joins, Reads};
 use super::fault::{During, FENCED, FENCED_MEMBER, client_fault, fault, is_passing, misconfigured};
-use super::membership::{self, Consumes, equal_partitions, is_still_ours};
-use super::record::{headers, record};
+use super::librdkafka::Librdkafka;
+use super::membership::{self, equal_partitions, is_still_ours};
+use super::record::headers;
 use super::restore::Local;
 use super::staged::Staged;
 use super::store::{Progress, Stage, Stores, now_ms};
@@ -24,15 +25,15 @@ use crate::{Batch, Cause, Committed, Fault, Member, Output, Polled, Position, Se
 /// A session that has had nothing to do for so long is idle.
 const IDLE: Duration = Duration::from_millis(300);
 
-pub(super) struct KafkaSession {
-    pub(super) clients: Arc<Clients>,
+pub(super) struct KafkaSession<D: Driver = Librdkafka> {
+    pub(super) clients: Arc<Clients<D>>,
     pub(super) stores: Arc<Stores>,
     pub(super) member: Member,
     pub(super) partitions: u32,
     pub(super) changelog_id: String,
-    pub(super) transactions: Transactions,
-    claim: Claim,
-    pub(super) consumer: Consumes,
+    pub(super) transactions: Transactions<D>,
+    claim: Claim<D>,
+    pub(super) consumer: D::Member,
     pub(super) seat: Seat,
     /// Next offset to read, by partition and index of the input.
     pub(super) next: BTreeMap<(u32, usize), u64>,
@@ -47,14 +48,15 @@ pub(super) struct KafkaSession {
     pub(super) partitions_checked: Instant,
 }
 
-impl KafkaSession {
-    pub(super) fn join(clients: Arc<Clients>, stores: Arc<Stores>, member: &Member) -> Result<Self, Fault> {
+impl<D: Driver> KafkaSession<D> {
+    pub(super) fn join(clients: Arc<Clients<D>>, stores: Arc<Stores>, member: &Member) -> Result<Self, Fault> {
         let partitions = equal_partitions(&clients, member)?;
         let changelog_id = member.state.as_ref().map(|topic| clients.topic_id(topic)).transpose()?.unwrap_or_default();
         // First of all: what an earlier session of this slot left open is committed or gone before offsets are read.
         let transactions = Transactions::open(Arc::clone(&clients), &member.group, &member.slot)?;
         let claim = Claim::stake(Arc::clone(&clients), member)?;
         let consumer = membership::join(&clients, member)?;
+        let now = clients.now();
         Ok(Self {
             clients,
             stores,
@@ -67,21 +69,21 @@ impl KafkaSession {
             seat: Seat::Waiting,
             next: BTreeMap::new(),
             committed: BTreeMap::new(),
-            idle_since: Instant::now(),
+            idle_since: now,
             local: BTreeMap::new(),
             staged: BTreeMap::new(),
             is_void: false,
-            partitions_checked: Instant::now(),
+            partitions_checked: now,
         })
     }
 
     /// The group tells a member whose slot another one has taken, and librdkafka remembers it.
     fn refuse_if_fenced(&self) -> Result<(), Fault> {
-        match self.consumer.client().fatal_error() {
+        match self.consumer.fatal_error() {
             None => Ok(()),
-            Some((code, _)) => {
+            Some((code, reason)) => {
                 let failed = KafkaError::MessageConsumptionFatal(code);
-                Err(client_fault(self.consumer.client(), During::Read, failed))
+                Err(client_fault(Some((code, reason)), During::Read, failed))
             }
         }
     }
@@ -156,8 +158,9 @@ impl KafkaSession {
         let mut bytes = 0;
         loop {
             let has_some = into.records.len() > before;
-            let patience = if has_some { Duration::ZERO } else { deadline.saturating_duration_since(Instant::now()) };
-            match self.consumer.poll(patience) {
+            let patience =
+                if has_some { Duration::ZERO } else { deadline.saturating_duration_since(self.clients.now()) };
+            let failed = match self.consumer.poll(patience) {
                 None => return Ok(true),
                 Some(Ok(message)) => {
                     let inputs = self.member.inputs.iter().enumerate();
@@ -165,20 +168,25 @@ impl KafkaSession {
                     else {
                         continue;
                     };
-                    let place = (known_partition(message.partition()), index);
-                    let offset = known_offset(message.offset());
+                    let place = (message.partition(), index);
+                    let offset = message.offset();
                     // What is not ours, or was fetched before we went elsewhere.
                     let Some(next) = self.next.get_mut(&place).filter(|next| offset >= **next) else { continue };
                     *next = offset + 1;
-                    bytes += message.key_len() + message.payload_len();
-                    into.records.push(record(topic, &message));
+                    bytes += message.bytes();
+                    into.records.push(message.record(topic));
+                    None
                 }
-                Some(Err(error)) if is_passing(&error) => tracing::debug!(%error, "a session waits for the log"),
-                Some(Err(error)) => {
-                    let fault = client_fault(self.consumer.client(), During::Read, error);
-                    // Told once only: what was read before it is read again after `recover`.
-                    return self.voiding(Err(fault));
+                Some(Err(error)) if is_passing(&error) => {
+                    tracing::debug!(%error, "a session waits for the log");
+                    None
                 }
+                Some(Err(error)) => Some(error),
+            };
+            if let Some(error) = failed {
+                let fault = client_fault(self.consumer.fatal_error(), During::Read, error);
+                // Told once only: what was read before it is read again after `recover`.
+                return self.voiding(Err(fault));
             }
             if into.records.len() - before >= POLL_RECORDS_MAX || bytes >= POLL_BYTES_MAX {
                 return Ok(false);
@@ -224,10 +232,11 @@ impl KafkaSession {
     /// with nothing to do passes them, so that whoever compares its progress with the ends sees that it is done.
     fn pass_unseen(&mut self) -> Result<(), Fault> {
         let is_busy = self.transactions.is_open() || self.staged.values().any(|staged| !staged.is_empty());
-        if is_busy || self.idle_since.elapsed() < IDLE {
+        let now = self.clients.now();
+        if is_busy || now.saturating_duration_since(self.idle_since) < IDLE {
             return Ok(());
         }
-        self.idle_since = Instant::now();
+        self.idle_since = now;
         let reached = self.consumer.position().map_err(|error| fault(During::Read, error))?;
         let is_behind = |at: &Position| {
             let seen = reached.find_partition(at.topic.as_str(), raw_partition(at.partition)).map(|seen| seen.offset());
@@ -262,7 +271,7 @@ impl KafkaSession {
         }
         let member = {
             let _watch = self.clients.watchdog.watch("group_metadata", self.clients.hang());
-            self.consumer.group_metadata()
+            self.consumer.place()
         };
         let member = member.ok_or_else(|| Fault::Abort(Cause::new("partition_lost", "the consumer has no group")))?;
         let ends = self.transactions.commit(&offsets, &member)?;
@@ -273,7 +282,7 @@ impl KafkaSession {
             other => Fault::Unknown(other.into_cause()),
         })?;
         self.staged.clear();
-        self.idle_since = Instant::now();
+        self.idle_since = self.clients.now();
         for at in offsets.elements() {
             let index = self.member.inputs.iter().position(|topic| topic.as_str() == at.topic());
             let (Some(index), Offset::Offset(offset)) = (index, at.offset()) else { continue };
@@ -284,7 +293,7 @@ impl KafkaSession {
     }
 
     fn read(&mut self, wait: Duration, into: &mut Batch) -> Result<Polled, Fault> {
-        let deadline = Instant::now() + wait;
+        let deadline = self.clients.now() + wait;
         let before = into.records.len();
         self.refuse_if_fenced()?;
         loop {
@@ -293,13 +302,13 @@ impl KafkaSession {
             }
             self.check_partitions_now_and_then()?;
             let drained = self.fill(deadline, into)?;
-            let is_called = !self.consumer.context().is_empty();
+            let is_called = !self.consumer.rebalances().is_empty();
             if into.records.len() > before {
-                self.idle_since = Instant::now();
+                self.idle_since = self.clients.now();
             } else if !is_called {
                 self.pass_unseen()?;
             }
-            if into.records.len() > before || (!is_called && Instant::now() >= deadline) {
+            if into.records.len() > before || (!is_called && self.clients.now() >= deadline) {
                 return Ok(Polled::Records { drained: drained && !is_called });
             }
         }
@@ -358,7 +367,7 @@ impl KafkaSession {
     }
 }
 
-impl Session for KafkaSession {
+impl<D: Driver> Session for KafkaSession<D> {
     fn poll(&mut self, wait: Duration, into: &mut Batch) -> Result<Polled, Fault> {
         let polled = self.read(wait, into);
         self.reclaiming(polled)
@@ -474,15 +483,15 @@ impl Session for KafkaSession {
     }
 }
 
-impl Drop for KafkaSession {
+impl<D: Driver> Drop for KafkaSession<D> {
     fn drop(&mut self) {
         give_up(&self.consumer);
     }
 }
 
 /// A consumer closes by asking for its partitions back; nobody polls for the answer any more.
-fn give_up(consumer: &Consumes) {
-    consumer.context().close();
+fn give_up(consumer: &impl Joins) {
+    consumer.rebalances().close();
     if let Err(error) = consumer.unassign() {
         tracing::debug!(%error, "cannot give partitions up at the end");
     }

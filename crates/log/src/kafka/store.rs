@@ -8,10 +8,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
-use fjall::{Database, Keyspace, KeyspaceCreateOptions};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
+use super::disk::{Change, Disk, Files, Part};
 use super::fault::misconfigured;
 use super::forget::Forgotten;
 use crate::{Cause, Fault};
@@ -21,10 +21,6 @@ const FORMAT: u32 = 1;
 const HEADER: &[u8] = b"header";
 const PROGRESS: &[u8] = b"progress";
 const FORGOTTEN: u8 = b'f';
-
-/// Small databases, many of them: one for each partition of each step with state.
-const CACHE_BYTES: u64 = 16 << 20;
-const MEMTABLE_BYTES: u64 = 16 << 20;
 
 /// Whose state it is. All of it must agree, or it is not opened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,13 +66,12 @@ pub(super) enum Stage {
 /// Every store that this process has open.
 pub(super) struct Stores {
     root: PathBuf,
+    disk: Disk,
     open: Mutex<HashMap<PathBuf, Weak<Opened>>>,
 }
 
 struct Opened {
-    database: Database,
-    cells: Keyspace,
-    head: Keyspace,
+    files: Files,
     forgotten: Forgotten,
     /// The claim that may write. Held while a batch is applied, so that a newer claim reads all of it or none.
     owner: Mutex<u64>,
@@ -89,8 +84,8 @@ pub(super) struct Store {
 }
 
 impl Stores {
-    pub(super) fn new(root: PathBuf) -> Self {
-        Self { root, open: Mutex::default() }
+    pub(super) fn new(root: PathBuf, disk: Disk) -> Self {
+        Self { root, disk, open: Mutex::default() }
     }
 
     /// Opens the store or makes an empty one. One that cannot be read is made anew; one of another owner is refused.
@@ -100,7 +95,7 @@ impl Stores {
         let opened = match open.get(&path).and_then(Weak::upgrade) {
             Some(opened) => opened,
             None => {
-                let opened = Arc::new(open_or_replace(&path)?);
+                let opened = Arc::new(open_or_replace(&self.disk, &path)?);
                 open.insert(path.clone(), Arc::downgrade(&opened));
                 opened
             }
@@ -117,8 +112,8 @@ impl Stores {
     }
 }
 
-fn open_or_replace(path: &Path) -> Result<Opened, Fault> {
-    match open(path) {
+fn open_or_replace(disk: &Disk, path: &Path) -> Result<Opened, Fault> {
+    match open(disk, path) {
         Ok(opened) => Ok(opened),
         Err(fjall::Error::Locked) => {
             let detail = format!("{} is in use by another process", path.display());
@@ -127,28 +122,19 @@ fn open_or_replace(path: &Path) -> Result<Opened, Fault> {
         Err(fjall::Error::Io(error)) => Err(unusable(path, fjall::Error::Io(error))),
         Err(error) => {
             tracing::warn!(store = %path.display(), %error, "a store cannot be read and is rebuilt from its changelog");
-            std::fs::remove_dir_all(path).map_err(|error| unusable(path, error.into()))?;
-            open(path).map_err(|error| unusable(path, error))
+            disk.remove(path).map_err(|error| unusable(path, error.into()))?;
+            open(disk, path).map_err(|error| unusable(path, error))
         }
     }
 }
 
-fn open(path: &Path) -> Result<Opened, fjall::Error> {
-    std::fs::create_dir_all(path)?;
+fn open(disk: &Disk, path: &Path) -> Result<Opened, fjall::Error> {
     let forgotten = Forgotten::default();
-    let for_filter = forgotten.clone();
-    let database = Database::builder(path)
-        .worker_threads(1)
-        .cache_size(CACHE_BYTES)
-        .with_compaction_filter_factories(Arc::new(move |keyspace| (keyspace == "cells").then(|| for_filter.filter())))
-        .open()?;
-    let cells = database.keyspace("cells", || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES))?;
-    let head = database.keyspace("head", KeyspaceCreateOptions::default)?;
-    for entry in head.prefix([FORGOTTEN]) {
-        let (key, _) = entry.into_inner()?;
+    let files = disk.open(path, &forgotten)?;
+    for key in files.head_keys(FORGOTTEN)? {
         forgotten.add(key.get(1..).unwrap_or_default());
     }
-    Ok(Opened { database, cells, head, forgotten, owner: Mutex::new(0) })
+    Ok(Opened { files, forgotten, owner: Mutex::new(0) })
 }
 
 fn unusable(path: &Path, error: fjall::Error) -> Fault {
@@ -163,7 +149,7 @@ fn broken(error: fjall::Error) -> Fault {
 
 impl Store {
     fn check(&self, header: &Header, path: &Path) -> Result<(), Fault> {
-        let kept = self.opened.head.get(HEADER).map_err(broken)?;
+        let kept = self.opened.files.head(HEADER).map_err(broken)?;
         let Some(kept) = kept.map(|bytes| serde_json::from_slice::<Kept>(&bytes)) else {
             return self.begin(header);
         };
@@ -188,7 +174,7 @@ impl Store {
         self.clear(0)?;
         let kept = Kept { format: FORMAT, header: header.clone() };
         let text = serde_json::to_vec(&kept).map_err(|error| misconfigured("store_unusable", error.to_string()))?;
-        self.opened.head.insert(HEADER, text).map_err(broken)
+        self.opened.files.write([in_head(HEADER, Some(&text))].into_iter()).map_err(broken)
     }
 
     fn refuse_if_taken_over(&self, owner: u64) -> Result<(), Fault> {
@@ -200,7 +186,7 @@ impl Store {
     }
 
     pub(super) fn progress(&self) -> Result<Option<Progress>, Fault> {
-        let kept = self.opened.head.get(PROGRESS).map_err(broken)?;
+        let kept = self.opened.files.head(PROGRESS).map_err(broken)?;
         Ok(kept.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
     }
 
@@ -209,16 +195,15 @@ impl Store {
         let owner = self.opened.owner.lock();
         self.refuse_if_taken_over(*owner)?;
         let nothing = |stage| Progress { stage, inputs: BTreeMap::new(), changelog, written_ms: now_ms() };
-        self.opened.head.insert(PROGRESS, encode(&nothing(Stage::Clearing))?).map_err(broken)?;
-        self.opened.cells.clear().map_err(broken)?;
+        let files = &self.opened.files;
+        let clearing = encode(&nothing(Stage::Clearing))?;
+        files.write([in_head(PROGRESS, Some(&clearing))].into_iter()).map_err(broken)?;
+        files.clear_cells().map_err(broken)?;
         self.opened.forgotten.clear();
-        let mut batch = self.opened.database.batch();
-        for entry in self.opened.head.prefix([FORGOTTEN]) {
-            let (key, _) = entry.into_inner().map_err(broken)?;
-            batch.remove(&self.opened.head, key);
-        }
-        batch.insert(&self.opened.head, PROGRESS, encode(&nothing(Stage::Restoring))?);
-        batch.commit().map_err(broken)
+        let restoring = encode(&nothing(Stage::Restoring))?;
+        let forgotten = files.head_keys(FORGOTTEN).map_err(broken)?;
+        let removed = forgotten.iter().map(|key| in_head(key, None));
+        files.write(removed.chain([in_head(PROGRESS, Some(&restoring))])).map_err(broken)
     }
 
     /// Applies cells and how far they go as one.
@@ -230,18 +215,12 @@ impl Store {
     ) -> Result<(), Fault> {
         let owner = self.opened.owner.lock();
         self.refuse_if_taken_over(*owner)?;
-        let mut batch = self.opened.database.batch();
-        for (key, value) in cells {
-            match value {
-                Some(value) => batch.insert(&self.opened.cells, key, value),
-                None => batch.remove(&self.opened.cells, key),
-            }
-        }
-        for prefix in forgotten {
-            batch.insert(&self.opened.head, [&[FORGOTTEN], prefix.as_slice()].concat(), []);
-        }
-        batch.insert(&self.opened.head, PROGRESS, encode(progress)?);
-        batch.commit().map_err(broken)?;
+        let marks = forgotten.iter().map(|prefix| [&[FORGOTTEN], prefix.as_slice()].concat()).collect::<Vec<_>>();
+        let progress = encode(progress)?;
+        let cells = cells.map(|(key, value)| Change { part: Part::Cells, key, value });
+        let marks = marks.iter().map(|mark| in_head(mark, Some(&[])));
+        let all = cells.chain(marks).chain([in_head(PROGRESS, Some(&progress))]);
+        self.opened.files.write(all).map_err(broken)?;
         forgotten.iter().for_each(|prefix| self.opened.forgotten.add(prefix));
         Ok(())
     }
@@ -254,21 +233,18 @@ impl Store {
         if self.has_forgotten(key) {
             return Ok(false);
         }
-        let found = self.opened.cells.get(key).map_err(broken)?;
-        out.extend_from_slice(found.as_deref().unwrap_or_default());
-        Ok(found.is_some())
+        self.opened.files.get(key, out).map_err(broken)
     }
 
     /// Cells from `from` on, in order of their bytes, until `visit` answers false. Forgotten ones are not shown.
     pub(super) fn scan(&self, from: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), Fault> {
-        for entry in self.opened.cells.range(from..) {
-            let (key, value) = entry.into_inner().map_err(broken)?;
-            if !self.has_forgotten(&key) && !visit(&key, &value) {
-                return Ok(());
-            }
-        }
-        Ok(())
+        let mut shown = |key: &[u8], value: &[u8]| self.has_forgotten(key) || visit(key, value);
+        self.opened.files.scan(from, &mut shown).map_err(broken)
     }
+}
+
+fn in_head<'a>(key: &'a [u8], value: Option<&'a [u8]>) -> Change<'a> {
+    Change { part: Part::Head, key, value }
 }
 
 fn encode(progress: &Progress) -> Result<Vec<u8>, Fault> {
@@ -310,11 +286,11 @@ mod tests {
     fn cells_and_progress_come_back_together() {
         let directory = tempfile::tempdir().unwrap();
         {
-            let stores = Stores::new(directory.path().into());
+            let stores = Stores::new(directory.path().into(), Disk::Directory);
             let store = stores.claim("step", &header(1)).unwrap();
             store.apply([cell("a", "1"), cell("b", "2")].into_iter(), &[], &progress(9)).unwrap();
         }
-        let stores = Stores::new(directory.path().into());
+        let stores = Stores::new(directory.path().into(), Disk::Directory);
         let store = stores.claim("step", &header(1)).unwrap();
         assert_eq!(store.progress().unwrap(), Some(progress(9)));
         let mut seen = Vec::new();
@@ -330,7 +306,7 @@ mod tests {
     #[test]
     fn a_store_of_another_changelog_is_refused() {
         let directory = tempfile::tempdir().unwrap();
-        let stores = Stores::new(directory.path().into());
+        let stores = Stores::new(directory.path().into(), Disk::Directory);
         drop(stores.claim("step", &header(1)).unwrap());
         let made_anew = Header { changelog_id: "second".into(), ..header(1) };
         let refused = stores.claim("step", &made_anew).err().unwrap();
@@ -340,7 +316,7 @@ mod tests {
     #[test]
     fn a_newer_claim_takes_the_store_from_an_older_one() {
         let directory = tempfile::tempdir().unwrap();
-        let stores = Stores::new(directory.path().into());
+        let stores = Stores::new(directory.path().into(), Disk::Directory);
         let zombie = stores.claim("step", &header(0)).unwrap();
         let owner = stores.claim("step", &header(0)).unwrap();
         let refused = zombie.apply(std::iter::empty(), &[], &progress(1)).unwrap_err();
@@ -352,12 +328,12 @@ mod tests {
     fn what_was_forgotten_stays_hidden_after_a_restart() {
         let directory = tempfile::tempdir().unwrap();
         {
-            let stores = Stores::new(directory.path().into());
+            let stores = Stores::new(directory.path().into(), Disk::Directory);
             let store = stores.claim("step", &header(0)).unwrap();
             store.apply([cell("g1/a", "1"), cell("g2/a", "2")].into_iter(), &[], &progress(2)).unwrap();
             store.apply(std::iter::empty(), &[b"g1/".to_vec()], &progress(2)).unwrap();
         }
-        let stores = Stores::new(directory.path().into());
+        let stores = Stores::new(directory.path().into(), Disk::Directory);
         let store = stores.claim("step", &header(0)).unwrap();
         let mut out = Vec::new();
         assert!(!store.get(b"g1/a", &mut out).unwrap());
@@ -372,7 +348,7 @@ mod tests {
         let place = directory.path().join("step").join("0");
         std::fs::create_dir_all(&place).unwrap();
         std::fs::write(place.join("version"), b"not a store").unwrap();
-        let stores = Stores::new(directory.path().into());
+        let stores = Stores::new(directory.path().into(), Disk::Directory);
         let store = stores.claim("step", &header(0)).unwrap();
         assert_eq!(store.progress().unwrap().map(|progress| progress.stage), Some(Stage::Restoring));
     }

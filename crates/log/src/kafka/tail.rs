@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::Consumer;
-use rdkafka::{Message, Offset};
+use rdkafka::Offset;
 
-use super::clients::{Clients, Reader, known_offset, known_partition, places, wait_let_go};
+use super::clients::{Clients, known_offset, known_partition, places, wait_let_go};
+use super::driver::{Driver, Fetched, Reads};
 use super::fault::{During, fault, is_passing, misconfigured};
-use super::record::record;
+use super::librdkafka::Librdkafka;
 use crate::{Batch, Fault, Position, Tail, Topic};
 
 /// Bounds of one poll.
@@ -20,9 +20,9 @@ const AHEAD_KBYTES: u32 = 8_192;
 /// Ends that were asked for so recently are still good to say that a reader has reached them.
 const ENDS_GOOD_FOR: Duration = Duration::from_millis(10);
 
-pub(super) struct KafkaTail {
-    clients: Arc<Clients>,
-    reader: Reader,
+pub(super) struct KafkaTail<D: Driver = Librdkafka> {
+    clients: Arc<Clients<D>>,
+    reader: D::Reader,
     topics: Vec<Topic>,
     next: BTreeMap<(Topic, u32), u64>,
     ends: BTreeMap<(Topic, u32), u64>,
@@ -31,8 +31,8 @@ pub(super) struct KafkaTail {
     failed: Option<Fault>,
 }
 
-impl KafkaTail {
-    pub(super) fn open(clients: Arc<Clients>, from: &[Position]) -> Result<Self, Fault> {
+impl<D: Driver> KafkaTail<D> {
+    pub(super) fn open(clients: Arc<Clients<D>>, from: &[Position]) -> Result<Self, Fault> {
         let next: BTreeMap<_, _> = from.iter().map(|at| ((at.topic.clone(), at.partition), at.offset)).collect();
         let mut topics: Vec<Topic> = from.iter().map(|at| at.topic.clone()).collect();
         topics.sort();
@@ -53,7 +53,7 @@ impl KafkaTail {
         let list = places(self.next.iter().map(|((topic, partition), offset)| (topic.as_str(), *partition, *offset)))?;
         let _watch = self.clients.watchdog.watch("assign", self.clients.hang());
         self.reader.assign(&list).map_err(|error| fault(During::Read, error))?;
-        wait_let_go(&self.reader, self.clients.config.timings.call)
+        wait_let_go(&self.clients, &self.reader)
     }
 
     /// Within a running reader; false where it is not running yet.
@@ -83,7 +83,9 @@ impl KafkaTail {
         if !self.is_past_known_ends() {
             self.skip_unseen()?;
         }
-        if self.ends_asked.is_some_and(|asked| asked.elapsed() < ENDS_GOOD_FOR) || !self.is_past_known_ends() {
+        let now = self.clients.now();
+        let is_recent = |asked| now.saturating_duration_since(asked) < ENDS_GOOD_FOR;
+        if self.ends_asked.is_some_and(is_recent) || !self.is_past_known_ends() {
             return Ok(self.is_past_known_ends());
         }
         for topic in &self.topics {
@@ -92,7 +94,7 @@ impl KafkaTail {
                 self.ends.insert((end.topic, end.partition), end.offset);
             }
         }
-        self.ends_asked = Some(Instant::now());
+        self.ends_asked = Some(self.clients.now());
         if !self.is_past_known_ends() {
             self.skip_unseen()?;
         }
@@ -110,8 +112,8 @@ impl KafkaTail {
                 let Some(topic) = self.topics.iter().find(|topic| topic.as_str() == message.topic()) else {
                     return Ok(Taken::Event);
                 };
-                let taken = record(topic, &message);
-                let bytes = message.key_len() + message.payload_len();
+                let taken = message.record(topic);
+                let bytes = message.bytes();
                 self.next.insert((taken.topic.clone(), taken.partition), taken.offset + 1);
                 into.records.push(taken);
                 Ok(Taken::Record { bytes })
@@ -131,17 +133,18 @@ enum Taken {
     Record { bytes: usize },
 }
 
-impl Tail for KafkaTail {
+impl<D: Driver> Tail for KafkaTail<D> {
     fn poll(&mut self, wait: Duration, into: &mut Batch) -> Result<bool, Fault> {
         if let Some(failed) = self.failed.take() {
             return Err(failed);
         }
-        let deadline = Instant::now() + wait;
+        let deadline = self.clients.now() + wait;
         let before = into.records.len();
         let mut bytes_taken = 0;
         loop {
             let has_some = into.records.len() > before;
-            let patience = if has_some { Duration::ZERO } else { deadline.saturating_duration_since(Instant::now()) };
+            let patience =
+                if has_some { Duration::ZERO } else { deadline.saturating_duration_since(self.clients.now()) };
             match self.take(patience, into) {
                 Ok(Taken::Record { bytes }) => bytes_taken += bytes,
                 Ok(Taken::Event) => {}

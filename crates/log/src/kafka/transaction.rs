@@ -5,22 +5,18 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use rdkafka::client::ClientContext;
-use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::ConsumerGroupMetadata;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::TopicPartitionList;
+use rdkafka::error::KafkaError;
 use rdkafka::message::OwnedHeaders;
-use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, NoCustomPartitioner, Producer, ProducerContext};
-use rdkafka::util::Timeout;
-use rdkafka::{Message, TopicPartitionList};
 
-use super::clients::{Clients, create, known_offset, known_partition, tell};
+use super::clients::Clients;
 use super::config;
+use super::driver::{Driver, Joins, Transacts};
 use super::fault::{During, client_fault};
+use super::librdkafka::Librdkafka;
 use crate::{Cause, Fault, Position, Topic};
 
 /// Events are taken from a producer once in so many records.
@@ -48,76 +44,62 @@ struct Delivered {
 }
 
 struct End {
-    /// The address of librdkafka's topic handle: it tells topics apart at no cost and is never followed.
+    /// What the client tells topics apart by.
     handle: usize,
     at: Position,
 }
 
+/// What a producer tells beside the answers to its calls.
 #[derive(Default)]
-struct Deliveries {
+pub(super) struct Deliveries {
     delivered: Mutex<Delivered>,
     /// A connection was lost while a transaction was open: a request of it may arrive late (DESIGN R7).
     disturbed: AtomicBool,
 }
 
-impl ClientContext for Deliveries {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
-        tell(level, facility, line);
+impl Deliveries {
+    /// A record came to lie before `next`.
+    pub(super) fn lies(&self, handle: usize, topic: impl FnOnce() -> Topic, partition: u32, next: u64) {
+        let mut delivered = self.delivered.lock();
+        match delivered.ends.iter_mut().find(|end| end.handle == handle && end.at.partition == partition) {
+            Some(end) => end.at.offset = end.at.offset.max(next),
+            None => {
+                let at = Position { topic: topic(), partition, offset: next };
+                delivered.ends.push(End { handle, at });
+            }
+        }
     }
 
-    fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(%error, reason, "librdkafka");
+    /// A record was refused, or given up on.
+    pub(super) fn fail(&self, error: KafkaError) {
+        self.delivered.lock().failed.get_or_insert(error);
+    }
+
+    /// A connection was lost.
+    pub(super) fn disturb(&self) {
         self.disturbed.store(true, Ordering::Relaxed);
     }
 }
 
-impl ProducerContext<NoCustomPartitioner> for Deliveries {
-    type DeliveryOpaque = ();
-
-    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        let mut delivered = self.delivered.lock();
-        match result {
-            Ok(record) => {
-                let handle = record.topic_ptr().addr();
-                let partition = known_partition(record.partition());
-                let next = known_offset(record.offset()) + 1;
-                let known = delivered.ends.iter_mut().find(|end| end.handle == handle && end.at.partition == partition);
-                match known {
-                    Some(end) => end.at.offset = end.at.offset.max(next),
-                    None => {
-                        let topic = Topic::new(record.topic());
-                        delivered.ends.push(End { handle, at: Position { topic, partition, offset: next } });
-                    }
-                }
-            }
-            Err((error, _)) => {
-                delivered.failed.get_or_insert_with(|| error.clone());
-            }
-        }
-    }
-}
-
-type TransactionalProducer = BaseProducer<Deliveries>;
-
-struct Seat {
+struct Seat<D: Driver> {
     id: String,
     /// `None` between being thrown away and being made again.
-    producer: Option<TransactionalProducer>,
+    producer: Option<D::Producer>,
 }
 
 /// The pair of one slot.
-pub(super) struct Transactions {
-    clients: Arc<Clients>,
-    seats: [Seat; 2],
+pub(super) struct Transactions<D: Driver = Librdkafka> {
+    clients: Arc<Clients<D>>,
+    seats: [Seat<D>; 2],
     turn: usize,
     /// Since when a transaction is open.
     open: Option<Instant>,
     sent: usize,
 }
 
-impl Transactions {
+impl<D: Driver> Transactions<D> {
     /// Fences every earlier pair of these names and ends what they left open.
-    pub(super) fn open(clients: Arc<Clients>, group: &str, slot: &str) -> Result<Self, Fault> {
+    pub(super) fn open(clients: Arc<Clients<D>>, group: &str, slot: &str) -> Result<Self, Fault> {
         let seat = |letter: &str| Seat { id: format!("{group}-{slot}-{letter}"), producer: None };
         let mut transactions = Self { clients, seats: [seat("a"), seat("b")], turn: 0, open: None, sent: 0 };
         transactions.recycle()?;
@@ -142,7 +124,7 @@ impl Transactions {
         self.open.is_some()
     }
 
-    fn producer(&self) -> Result<&TransactionalProducer, Fault> {
+    fn producer(&self) -> Result<&D::Producer, Fault> {
         self.seats
             .get(self.turn)
             .and_then(|seat| seat.producer.as_ref())
@@ -163,16 +145,18 @@ impl Transactions {
         while producer.in_flight_count() > 0 {
             producer.poll(Duration::ZERO);
         }
-        *producer.context().delivered.lock() = Delivered::default();
-        producer.context().disturbed.store(false, Ordering::Relaxed);
-        producer.begin_transaction().map_err(|error| client_fault(producer.client(), During::Transaction, error))?;
-        self.open = Some(Instant::now());
+        *producer.deliveries().delivered.lock() = Delivered::default();
+        producer.deliveries().disturbed.store(false, Ordering::Relaxed);
+        producer
+            .begin_transaction()
+            .map_err(|error| client_fault(producer.fatal_error(), During::Transaction, error))?;
+        self.open = Some(self.clients.now());
         self.sent = 0;
         Ok(())
     }
 
     /// Puts a record into the open transaction. Waits while the queue is full, for no longer than a transaction may last.
-    pub(super) fn send(&mut self, outgoing: Outgoing<'_>) -> Result<(), Fault> {
+    pub(super) fn send(&mut self, mut outgoing: Outgoing<'_>) -> Result<(), Fault> {
         self.sent += 1;
         let is_due = self.sent.is_multiple_of(SERVE_EVERY);
         let producer = self.producer()?;
@@ -180,26 +164,15 @@ impl Transactions {
             producer.poll(Duration::ZERO);
             refuse_failed(producer)?;
         }
-        let mut record = BaseRecord::<[u8], [u8], ()> {
-            topic: outgoing.topic,
-            partition: outgoing.partition,
-            payload: outgoing.value,
-            key: outgoing.key,
-            timestamp: None,
-            headers: outgoing.headers,
-            delivery_opaque: (),
-        };
         loop {
-            match producer.send(record) {
-                Ok(()) => return Ok(()),
-                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), given_back)) => {
-                    self.refuse_overdue()?;
-                    producer.poll(Duration::from_millis(1));
-                    refuse_failed(producer)?;
-                    record = given_back;
-                }
-                Err((error, _)) => return Err(client_fault(producer.client(), During::Transaction, error)),
+            let Err(not_taken) = producer.send(outgoing) else { return Ok(()) };
+            if !not_taken.error.is_queue_full() {
+                return Err(client_fault(producer.fatal_error(), During::Transaction, not_taken.error));
             }
+            self.refuse_overdue()?;
+            producer.poll(Duration::from_millis(1));
+            refuse_failed(producer)?;
+            outgoing = not_taken.record;
         }
     }
 
@@ -207,37 +180,38 @@ impl Transactions {
     pub(super) fn commit(
         &mut self,
         offsets: &TopicPartitionList,
-        member: &ConsumerGroupMetadata,
+        member: &<D::Member as Joins>::Place,
     ) -> Result<Vec<Position>, Fault> {
         let producer = self.producer()?;
         if offsets.count() > 0 {
             // Before the records are waited for, so that both ways are travelled at once.
             let _watch = self.clients.watchdog.watch("send_offsets_to_transaction", self.clients.hang());
             producer
-                .send_offsets_to_transaction(offsets, member, Timeout::After(self.clients.config.timings.transaction))
-                .map_err(|error| client_fault(producer.client(), During::Transaction, error))?;
+                .send_offsets_to_transaction(offsets, member, self.clients.config.timings.transaction)
+                .map_err(|error| client_fault(producer.fatal_error(), During::Transaction, error))?;
         }
         self.drain(producer)?;
-        let asked = Instant::now();
+        let asked = self.clients.now();
         {
             let _watch = self.clients.watchdog.watch("commit_transaction", self.clients.hang());
             // Bounded by us: without a time-out librdkafka asks for ever while connections fail. That it could be asked
             // again is of no use, as these producers are thrown away then.
             producer
-                .commit_transaction(Timeout::After(self.clients.config.timings.transaction))
-                .map_err(|error| client_fault(producer.client(), During::Commit, error))?;
+                .commit_transaction(self.clients.config.timings.transaction)
+                .map_err(|error| client_fault(producer.fatal_error(), During::Commit, error))?;
         }
-        let is_slow = asked.elapsed() > self.clients.config.timings.slow_commit;
-        let is_disturbed = producer.context().disturbed.load(Ordering::Relaxed);
+        let took = self.clients.now().saturating_duration_since(asked);
+        let is_slow = took > self.clients.config.timings.slow_commit;
+        let is_disturbed = producer.deliveries().disturbed.load(Ordering::Relaxed);
         let ends =
-            std::mem::take(&mut producer.context().delivered.lock().ends).into_iter().map(|end| end.at).collect();
+            std::mem::take(&mut producer.deliveries().delivered.lock().ends).into_iter().map(|end| end.at).collect();
         self.open = None;
         if is_slow || is_disturbed {
             // The outcome is known, but a repeated request may still be on the way and would end the transaction after
             // the next: this producer has none.
             let _watch = self.clients.watchdog.watch("drop_producer", self.clients.hang());
             if let Some(seat) = self.seats.get_mut(self.turn) {
-                tracing::info!(id = seat.id, took_ms = asked.elapsed().as_millis(), is_disturbed, "producer replaced");
+                tracing::info!(id = seat.id, took_ms = took.as_millis(), is_disturbed, "producer replaced");
                 seat.producer = None;
             }
         }
@@ -246,7 +220,7 @@ impl Transactions {
     }
 
     /// Waits until every record is acknowledged. rdkafka's own flush inside the commit waits in steps of 100 ms.
-    fn drain(&self, producer: &TransactionalProducer) -> Result<(), Fault> {
+    fn drain(&self, producer: &D::Producer) -> Result<(), Fault> {
         loop {
             let before = producer.in_flight_count();
             if before == 0 {
@@ -256,44 +230,45 @@ impl Transactions {
             refuse_failed(producer)?;
             if producer.in_flight_count() == before {
                 self.refuse_overdue()?;
-                thread::sleep(DRAIN_PAUSE);
+                self.clients.driver.sleep(DRAIN_PAUSE);
             }
         }
     }
 
     /// Nothing of a transaction is committed before its end is asked for, so being late leaves no doubt.
     fn refuse_overdue(&self) -> Result<(), Fault> {
-        if self.open.is_some_and(|since| since.elapsed() > self.clients.config.timings.transaction) {
+        let lasts = |since| self.clients.now().saturating_duration_since(since);
+        if self.open.is_some_and(|since| lasts(since) > self.clients.config.timings.transaction) {
             return Err(Fault::Abort(Cause::new("transaction_late", "the records were not acknowledged in time")));
         }
         Ok(())
     }
 }
 
-impl Drop for Transactions {
+impl<D: Driver> Drop for Transactions<D> {
     /// Ends an open transaction, as far as that is quick, so that readers need not wait for its time-out.
     fn drop(&mut self) {
         if let Some(producer) = self.open.take().and_then(|_| self.producer().ok())
             && let Err(error) = producer.abort_transaction(ABORT_PATIENCE)
         {
-            tracing::debug!(%error, "a transaction is left to its time-out");
+            tracing::debug!(error = %error.error, "a transaction is left to its time-out");
         }
     }
 }
 
-fn refuse_failed(producer: &TransactionalProducer) -> Result<(), Fault> {
-    match producer.context().delivered.lock().failed.take() {
+fn refuse_failed(producer: &impl Transacts) -> Result<(), Fault> {
+    match producer.deliveries().delivered.lock().failed.take() {
         None => Ok(()),
-        Some(error) => Err(client_fault(producer.client(), During::Transaction, error)),
+        Some(error) => Err(client_fault(producer.fatal_error(), During::Transaction, error)),
     }
 }
 
-fn initialised(clients: &Clients, id: &str) -> Result<TransactionalProducer, Fault> {
+fn initialised<D: Driver>(clients: &Clients<D>, id: &str) -> Result<D::Producer, Fault> {
     let timings = &clients.config.timings;
     let mut config = config::producer(&clients.config)?;
     config.set("transactional.id", id).set("transaction.timeout.ms", config::millis(timings.transaction));
-    let producer: TransactionalProducer = create(&config, Deliveries::default())?;
-    let deadline = Instant::now() + timings.stability();
+    let producer = clients.driver.producer(&config)?;
+    let deadline = clients.now() + timings.stability();
     loop {
         let asked = {
             let _watch = clients.watchdog.watch("init_transactions", clients.hang());
@@ -301,10 +276,10 @@ fn initialised(clients: &Clients, id: &str) -> Result<TransactionalProducer, Fau
         };
         match asked {
             Ok(()) => return Ok(producer),
-            Err(KafkaError::Transaction(error)) if error.is_retriable() && Instant::now() < deadline => {
-                tracing::debug!(id, %error, "init_transactions is asked again");
+            Err(error) if error.is_retriable() && clients.now() < deadline => {
+                tracing::debug!(id, error = %error.error, "init_transactions is asked again");
             }
-            Err(error) => return Err(client_fault(producer.client(), During::Init, error)),
+            Err(error) => return Err(client_fault(producer.fatal_error(), During::Init, error)),
         }
     }
 }
@@ -312,7 +287,7 @@ fn initialised(clients: &Clients, id: &str) -> Result<TransactionalProducer, Fau
 #[cfg(test)]
 mod tests {
     use rdkafka::ClientConfig;
-    use rdkafka::consumer::{BaseConsumer, Consumer};
+    use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerGroupMetadata};
     use rdkafka::mocking::MockCluster;
     use rdkafka::producer::DefaultProducerContext;
     use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};

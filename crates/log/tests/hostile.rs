@@ -1,0 +1,75 @@
+//! The log's Kafka side, the runner and a step on a Kafka in memory that misbehaves: schedules told by a seed, and the
+//! proof that they find what they are for.
+//!
+//! `cargo run -p countersign-log --features hostile --example hostile -- --schedules 1 --seed <seed>` repeats one that
+//! failed; the same command runs many.
+
+#![cfg(feature = "hostile")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
+
+#[path = "hostile/oracle.rs"]
+mod oracle;
+#[path = "hostile/step.rs"]
+mod step;
+#[path = "hostile/story.rs"]
+mod story;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use countersign_log::kafka::hostile::{REMOVED, Removed};
+
+/// The schedules of every run.
+const SCHEDULES: u64 = 400;
+/// Within so many, each rule that is removed must be missed.
+const SEEDS_MAX: u64 = 1_500;
+
+/// The first seed of `0..count` whose schedule ends badly, and how.
+fn first_failure(count: u64, removed: Option<Removed>) -> Option<(u64, String)> {
+    let next = AtomicU64::new(0);
+    let failed = parking_lot::Mutex::new(None::<(u64, String)>);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    // A lower seed may still be under way elsewhere; none is begun beyond a failure.
+                    if seed >= count || failed.lock().is_some() {
+                        return;
+                    }
+                    if let Err(why) = story::tell(seed, removed) {
+                        let mut first = failed.lock();
+                        if first.as_ref().is_none_or(|(known, _)| seed < *known) {
+                            *first = Some((seed, why));
+                        }
+                    }
+                }
+            });
+        }
+    });
+    failed.into_inner()
+}
+
+#[test]
+fn whatever_fails_each_input_leads_to_its_outputs_once() {
+    if let Some((seed, why)) = first_failure(SCHEDULES, None) {
+        panic!("seed {seed}: {why}");
+    }
+}
+
+#[test]
+fn every_rule_that_is_removed_is_missed() {
+    for removed in REMOVED {
+        let (seed, why) = first_failure(SEEDS_MAX, Some(*removed)).unwrap_or_else(|| {
+            panic!("{SEEDS_MAX} schedules end well without {removed:?}");
+        });
+        println!("{removed:?}: seed {seed}: {why}");
+    }
+}
+
+#[test]
+fn a_schedule_is_repeated_by_its_seed() {
+    for seed in [3, 4, 14] {
+        let (first, second) = (story::tell(seed, None), story::tell(seed, None));
+        assert_eq!(first, second, "seed {seed}");
+    }
+}
