@@ -101,6 +101,11 @@ pub fn members(bytes: &[u8]) -> Result<Vec<(String, Range<usize>)>, Refusal> {
     members::of_object(bytes)
 }
 
+/// Whether a top-level object has one of these members, as far as it can be read, and even where a name occurs twice.
+pub fn has_member(bytes: &[u8], names: &[&str]) -> bool {
+    members::has_one_of(bytes, names)
+}
+
 /// The elements of a top-level array as ranges of `bytes`, delimited as [`members`] does.
 pub fn elements(bytes: &[u8]) -> Result<Vec<Range<usize>>, Refusal> {
     members::of_array(bytes)

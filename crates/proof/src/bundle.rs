@@ -7,7 +7,7 @@ use event::time::Timestamp;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use crate::chain::{self, Identity};
+use crate::chain::{self, Head, Identity, Link};
 use crate::exact::Exact;
 use crate::jwk::{JwkText, KeyRing, PublicKey, into_text};
 use crate::jws::{Detached, Kind};
@@ -59,8 +59,9 @@ impl BundleDraft {
         let identity = Identity { tenant: &self.tenant, trace_id: &self.trace_id, chain: &self.chain };
         let mut before = None;
         for receipt in &self.receipts {
-            chain::check_next(identity, before, &receipt.draft).map_err(|_| SealError::Receipts)?;
-            before = Some(receipt);
+            let link = Link::of(receipt);
+            chain::check_next(identity, before, &link).map_err(|_| SealError::Receipts)?;
+            before = Some(Head::of(&link));
         }
         before.map(|_| ()).ok_or(SealError::Receipts)
     }
@@ -147,7 +148,7 @@ impl BundleText {
     pub(crate) fn key_ring(&self) -> Result<KeyRing, Failure> {
         let mut ring = KeyRing::new();
         for key in &self.keys {
-            let inserted = key.to_public_key().and_then(|key| ring.insert(key));
+            let inserted = key.to_public_jwk().and_then(|key| ring.insert(key));
             inserted.map_err(|error| Failure::malformed(format!("keys: {error}")))?;
         }
         Ok(ring)

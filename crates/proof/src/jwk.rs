@@ -8,7 +8,7 @@ use ed25519_dalek::VerifyingKey;
 use event::canonical::write_string;
 use event::door::{Limits, Refusal, canonicalise};
 use event::time::Timestamp;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use sha2::{Digest as _, Sha256};
 
 /// Why a key or a set of keys could not be read.
@@ -29,6 +29,9 @@ pub enum InvalidKey {
     /// The `kid` belongs to another key.
     #[error("the kid is not the RFC 7638 thumbprint of the key")]
     Thumbprint,
+    /// No private JWK. It may be one that was damaged, so nothing of it is told.
+    #[error("the document is not a private JWK; what it holds is not shown")]
+    NotPrivate,
     /// A private key where only public ones belong.
     #[error("the set holds a private key")]
     Private,
@@ -62,7 +65,13 @@ pub(crate) struct JwkText {
     pub(crate) usage: Option<String>,
     pub(crate) alg: Option<String>,
     pub(crate) nbf: Option<i64>,
+    /// Absent, or a time: null is neither.
+    #[serde(default, deserialize_with = "present")]
     pub(crate) exp: Option<i64>,
+}
+
+fn present<'de, D: Deserializer<'de>>(value: D) -> Result<Option<i64>, D::Error> {
+    i64::deserialize(value).map(Some)
 }
 
 #[derive(Deserialize)]
@@ -88,10 +97,15 @@ impl JwkText {
         self.kty == "OKP" && self.crv.as_deref() == Some("Ed25519")
     }
 
-    /// The public half, if everything that is said about it is true.
+    /// The key, if it is a public one and everything that is said about it is true.
+    pub(crate) fn to_public_jwk(&self) -> Result<PublicKey, InvalidKey> {
+        if self.d.is_some() { Err(InvalidKey::Private) } else { self.to_public_key() }
+    }
+
+    /// The public half, if everything that is said about it is true. Only `exp` may be absent (evidence.md section 3).
     pub(crate) fn to_public_key(&self) -> Result<PublicKey, InvalidKey> {
-        let is_for_signing = self.usage.as_deref().is_none_or(|usage| usage == "sig");
-        let is_eddsa = self.alg.as_deref().is_none_or(|alg| alg == "EdDSA");
+        let is_for_signing = self.usage.as_deref() == Some("sig");
+        let is_eddsa = self.alg.as_deref() == Some("EdDSA");
         let (Some(x), Some(kid), Some(nbf)) = (&self.x, &self.kid, self.nbf) else { return Err(InvalidKey::Kind) };
         if !(self.is_ed25519() && is_for_signing && is_eddsa) {
             return Err(InvalidKey::Kind);
@@ -111,8 +125,7 @@ impl PublicKey {
 
     /// Reads one JWK; a private one is refused.
     pub fn from_jwk(json: &[u8]) -> Result<Self, InvalidKey> {
-        let text: JwkText = read_json(json)?;
-        if text.d.is_some() { Err(InvalidKey::Private) } else { text.to_public_key() }
+        read_json::<JwkText>(json)?.to_public_jwk()
     }
 
     /// The RFC 7638 thumbprint.
@@ -185,10 +198,7 @@ impl KeyRing {
         let text: JwksText = read_json(json)?;
         let mut ring = Self::new();
         for key in text.keys.iter().filter(|key| key.is_ed25519()) {
-            if key.d.is_some() {
-                return Err(InvalidKey::Private);
-            }
-            ring.insert(key.to_public_key()?)?;
+            ring.insert(key.to_public_jwk()?)?;
         }
         Ok(ring)
     }
@@ -262,12 +272,13 @@ mod tests {
     const RFC_8037_KID: &str = "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k";
 
     fn jwk(extra: &str) -> String {
-        format!(r#"{{"kty":"OKP","crv":"Ed25519","x":"{RFC_8037_X}","kid":"{RFC_8037_KID}","nbf":10{extra}}}"#)
+        let said = r#""use":"sig","alg":"EdDSA","nbf":10"#;
+        format!(r#"{{"kty":"OKP","crv":"Ed25519","x":"{RFC_8037_X}","kid":"{RFC_8037_KID}",{said}{extra}}}"#)
     }
 
     #[test]
     fn the_thumbprint_is_that_of_rfc_8037() {
-        let key = PublicKey::from_jwk(jwk(r#","use":"sig","alg":"EdDSA","exp":20,"other":[1]"#).as_bytes()).unwrap();
+        let key = PublicKey::from_jwk(jwk(r#","exp":20,"other":[1]"#).as_bytes()).unwrap();
         assert_eq!(key.kid(), RFC_8037_KID);
         assert_eq!(PublicKey::from_jwk(key.to_jwk().as_bytes()).unwrap(), key);
     }
@@ -284,9 +295,13 @@ mod tests {
         let wrong = [
             jwk("").replace("OKP", "EC"),
             jwk("").replace("Ed25519", "X25519"),
-            jwk(r#","use":"enc""#),
-            jwk(r#","alg":"ES256""#),
+            jwk("").replace("sig", "enc"),
+            jwk("").replace(r#""use":"sig","#, ""),
+            jwk("").replace("EdDSA", "ES256"),
+            jwk("").replace(r#""alg":"EdDSA","#, ""),
             jwk(r#","nbf":11"#),
+            jwk(r#","exp":null"#),
+            jwk(r#","exp":"20""#),
             jwk("").replace(r#","nbf":10"#, ""),
             jwk("").replace(RFC_8037_KID, "other"),
             jwk("").replace("URo\"", "URp\""),

@@ -36,6 +36,21 @@ pub struct Detached {
     signature: String,
 }
 
+/// Length of a signature in base64url.
+const SIGNATURE_CHARACTERS: usize = 86;
+/// What decoding as many characters may write.
+const SIGNATURE_BUFFER: usize = 66;
+
+/// The bytes of a signature, which has one spelling.
+pub(crate) fn decode_signature(text: &str) -> Option<[u8; 64]> {
+    let mut buffer = [0; SIGNATURE_BUFFER];
+    if text.len() != SIGNATURE_CHARACTERS {
+        return None;
+    }
+    let length = URL_SAFE_NO_PAD.decode_slice(text, &mut buffer).ok()?;
+    buffer.get(..length)?.try_into().ok()
+}
+
 /// Length of a SHA-256 thumbprint in base64url.
 const KID_CHARACTERS: usize = 43;
 
@@ -46,11 +61,18 @@ pub(crate) fn encoded_header(kind: Kind, kid: &str) -> String {
 
 /// What is really signed: header and content, both in base64url (RFC 7515 section 5.1).
 pub(crate) fn signing_input(header: &str, content: &[u8]) -> String {
-    let mut input = String::with_capacity(header.len() + 1 + content.len().div_ceil(3) * 4);
+    let mut input = String::new();
+    write_signing_input(header, content, &mut input);
+    input
+}
+
+/// As [`signing_input`], into a buffer that is used again.
+pub(crate) fn write_signing_input(header: &str, content: &[u8], input: &mut String) {
+    input.clear();
+    input.reserve(header.len() + 1 + content.len().div_ceil(3) * 4);
     input.push_str(header);
     input.push('.');
-    URL_SAFE_NO_PAD.encode_string(content, &mut input);
-    input
+    URL_SAFE_NO_PAD.encode_string(content, input);
 }
 
 /// The compact form without its content.
@@ -80,10 +102,9 @@ impl Detached {
 
     /// Whether this key signed this content, by the strict rules (no small-order keys, canonical encodings only).
     pub fn is_signed_by(&self, key: &PublicKey, content: &[u8]) -> bool {
-        let Ok(bytes) = URL_SAFE_NO_PAD.decode(&self.signature) else { return false };
-        let Ok(signature) = Signature::from_slice(&bytes) else { return false };
+        let Some(bytes) = decode_signature(&self.signature) else { return false };
         let input = signing_input(&self.header, content);
-        key.verifying_key().verify_strict(input.as_bytes(), &signature).is_ok()
+        key.verifying_key().verify_strict(input.as_bytes(), &Signature::from_bytes(&bytes)).is_ok()
     }
 }
 

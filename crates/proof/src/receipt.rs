@@ -15,7 +15,10 @@ use crate::signing_key::{SealError, SigningKey};
 use crate::verdict::Failure;
 
 /// The largest integer that every JSON reader keeps.
-const SAFE_INTEGER_MAX: u64 = (1 << 53) - 1;
+pub(crate) const SAFE_INTEGER_MAX: u64 = (1 << 53) - 1;
+
+/// Most receipts fit, so that their text is written without growing.
+const WRITTEN_BYTES: usize = 1_280;
 
 const MEMBERS: &[&str] = &[
     "v",
@@ -93,17 +96,16 @@ impl Draft {
             return Err(SealError::Link);
         }
         signing_key.check_valid_at(self.ts)?;
-        let mut content = Vec::with_capacity(1024);
-        self.write(None, None, &mut content);
+        let mut content = Vec::with_capacity(WRITTEN_BYTES);
+        let places = self.write(&mut content);
         let receipt_hash = digest_of(&content);
-        content.clear();
-        self.write(Some(&receipt_hash), None, &mut content);
+        places.insert_receipt_hash(&receipt_hash, &mut content);
         let jws = signing_key.sign(Kind::Receipt, &content);
         Ok(Receipt { draft: self, receipt_hash, jws })
     }
 
-    /// Members in JCS order, written directly: sealing is the hot path.
-    fn write(&self, receipt_hash: Option<&Digest>, jws: Option<&str>, out: &mut Vec<u8>) {
+    /// Members in JCS order, written directly: sealing is the hot path. What comes with the seal has its place in it.
+    fn write(&self, out: &mut Vec<u8>) -> Places {
         out.extend_from_slice(br#"{"algo":"sha256","amount":"#);
         match &self.amount {
             Some(amount) => amount.write_canonical(out),
@@ -111,42 +113,69 @@ impl Draft {
         }
         out.extend_from_slice(br#","canon":"RFC8785""#);
         write_text("chain", self.chain.as_str(), out);
-        write_text("cid", &String::from(self.cid), out);
+        write_digest("cid", &self.cid, out);
         write_text("exchange_id", self.exchange_id.as_str(), out);
         write_raw("hop", &self.hop.to_string(), out);
-        if let Some(jws) = jws {
-            write_text("jws", jws, out);
-        }
+        let jws = out.len();
         out.extend_from_slice(br#","policy":{"allowed":true"#);
-        write_optional("host", self.policy.host.as_deref(), out);
+        match &self.policy.host {
+            Some(host) => write_text("host", host, out),
+            None => write_raw("host", "null", out),
+        }
         write_text("reason", &self.policy.reason, out);
         out.push(b'}');
-        write_optional("prev_receipt_hash", self.prev_receipt_hash.map(String::from).as_deref(), out);
-        if let Some(receipt_hash) = receipt_hash {
-            write_text("receipt_hash", &String::from(*receipt_hash), out);
+        match &self.prev_receipt_hash {
+            Some(hash) => write_digest("prev_receipt_hash", hash, out),
+            None => write_raw("prev_receipt_hash", "null", out),
         }
-        write_text("request_cid", &String::from(self.request_cid), out);
+        let receipt_hash = out.len();
+        write_digest("request_cid", &self.request_cid, out);
         write_text("tenant", self.tenant.as_str(), out);
         write_text("trace_id", self.trace_id.as_str(), out);
         write_text("ts", &self.ts.to_string(), out);
         out.extend_from_slice(br#","type":{"payload":"#);
         write_string(&self.payload_type, out);
         write_text("target", &self.target_type, out);
-        out.push(b'}');
-        write_raw("usage", &format!(r#"{{"fu":{},"vex":1}}"#, self.fu), out);
-        out.extend_from_slice(br#","v":1}"#);
+        out.extend_from_slice(br#"},"usage":{"fu":"#);
+        out.extend_from_slice(self.fu.to_string().as_bytes());
+        out.extend_from_slice(br#","vex":1},"v":1}"#);
+        Places { jws, receipt_hash }
+    }
+}
+
+/// Where the members belong that come with the seal: the offsets before them in what [`Draft::write`] wrote.
+#[derive(Clone, Copy)]
+struct Places {
+    jws: usize,
+    receipt_hash: usize,
+}
+
+impl Places {
+    fn insert_receipt_hash(self, receipt_hash: &Digest, out: &mut Vec<u8>) {
+        let mut member = Vec::new();
+        write_digest("receipt_hash", receipt_hash, &mut member);
+        out.splice(self.receipt_hash..self.receipt_hash, member);
+    }
+
+    /// After the receipt's hash, which stands behind it.
+    fn insert_jws(self, jws: &str, out: &mut Vec<u8>) {
+        let mut member = Vec::new();
+        write_text("jws", jws, &mut member);
+        out.splice(self.jws..self.jws, member);
     }
 }
 
 impl Receipt {
     /// Appends the canonical form.
     pub fn write_canonical(&self, out: &mut Vec<u8>) {
-        self.draft.write(Some(&self.receipt_hash), Some(&self.jws), out);
+        let places = self.draft.write(out);
+        places.insert_receipt_hash(&self.receipt_hash, out);
+        places.insert_jws(&self.jws, out);
     }
 
     /// The canonical form as text: what records hold and answers give.
     pub fn to_json(&self) -> String {
-        let mut out = Vec::with_capacity(1024);
+        let mut out = Vec::with_capacity(WRITTEN_BYTES);
         self.write_canonical(&mut out);
         into_text(out)
     }
@@ -190,11 +219,14 @@ fn write_text(name: &str, text: &str, out: &mut Vec<u8>) {
     write_string(text, out);
 }
 
-fn write_optional(name: &str, text: Option<&str>, out: &mut Vec<u8>) {
-    match text {
-        Some(text) => write_text(name, text, out),
-        None => write_raw(name, "null", out),
+fn write_digest(name: &str, digest: &Digest, out: &mut Vec<u8>) {
+    write_name(name, out);
+    out.extend_from_slice(b"\"sha256:");
+    let digit = |nibble: u8| if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 };
+    for byte in digest.as_bytes() {
+        out.extend_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
     }
+    out.push(b'"');
 }
 
 #[derive(Deserialize)]

@@ -54,7 +54,7 @@ impl SigningKey {
 
     /// Reads the private JWK; its public half and `kid` must belong to it.
     pub fn from_jwk(json: &[u8]) -> Result<Self, InvalidKey> {
-        let text: JwkText = read_json(json)?;
+        let text: JwkText = read_json(json).map_err(|_| InvalidKey::NotPrivate)?;
         let said = text.to_public_key()?;
         let seed = decode32(text.d.as_deref().ok_or(InvalidKey::Bytes)?)?;
         let signing_key = Self::from_seed(&seed, said.nbf(), said.exp());

@@ -68,6 +68,16 @@ pub struct Verdict {
 }
 
 impl Verdict {
+    /// `outcome` names the receipt that failed, where one did; `receipts` were read.
+    pub fn new(outcome: Result<(), (Option<usize>, Failure)>, receipts: usize, trusted: &'static str) -> Self {
+        match outcome {
+            Ok(()) => Self { verdict: Code::Ok, index: None, check: None, detail: None, receipts, trusted },
+            Err((index, Failure { code, check, detail })) => {
+                Self { verdict: code, index, check: Some(check), detail: Some(detail), receipts, trusted }
+            }
+        }
+    }
+
     /// 0 for `ok`, 1 for a failed check, 2 for input that is no receipt, chain or bundle at all.
     pub fn exit_code(&self) -> u8 {
         match (self.verdict, self.check) {

@@ -1,17 +1,21 @@
-//! Verifying what a stranger was given: a receipt, a chain (array or lines) or a bundle (evidence.md section 4).
+//! Verifying what a stranger was given: a receipt, a chain (an array), a bundle (evidence.md section 4), or lines of receipts.
 //!
-//! It recomputes from the document's own canonical bytes, by another road than sealing, and never repairs.
+//! It recomputes from the document's own canonical bytes, by another road than sealing, and never repairs. Lines may be of
+//! several chains; each chain then stands there from its first hop on, in its order.
 
-use event::digest::digest_of;
+use event::digest::{Digest, digest_of};
 use event::door::{Limits, canonicalise};
 use event::time::Timestamp;
 
-use crate::chain::{self, Identity};
+use crate::chain::{self, Chains, Head, Identity, Link};
 use crate::document::{Document, Place};
-use crate::jwk::KeyRing;
+use crate::jwk::{KeyRing, PublicKey};
 use crate::jws::{Detached, Kind};
 use crate::receipt::Receipt;
 use crate::verdict::{Code, Failure, Verdict, check};
+use crate::verifier::{Claimed, Verifier};
+
+pub use crate::document::is_line;
 
 /// Which keys count.
 #[derive(Clone, Copy, Debug)]
@@ -41,13 +45,11 @@ pub fn verify(document: &[u8], trust: Trust<'_>, payloads: &[Option<&[u8]>]) -> 
         true if trust.given.is_empty() => "embedded",
         true => "given+embedded",
     };
-    match outcome {
-        Ok(()) => Verdict { verdict: Code::Ok, index: None, check: None, detail: None, receipts, trusted },
-        Err((index, Failure { code, check, detail })) => {
-            Verdict { verdict: code, index, check: Some(check), detail: Some(detail), receipts, trusted }
-        }
-    }
+    Verdict::new(outcome, receipts, trusted)
 }
+
+/// Receipts that are checked together.
+const BATCH: usize = 256;
 
 fn check_document(document: &Document, trust: Trust<'_>, payloads: &[Option<&[u8]>]) -> Result<(), Failed> {
     let of_bundle = |failure| (None, failure);
@@ -59,44 +61,71 @@ fn check_document(document: &Document, trust: Trust<'_>, payloads: &[Option<&[u8
             ring.add_missing(embedded);
         }
     }
-    let mut first: Option<Receipt> = None;
-    let mut before: Option<Receipt> = None;
-    for (index, canonical) in document.receipt_texts().enumerate() {
-        let of_receipt = |failure| (Some(index), failure);
-        let payload = payloads.get(index).copied().flatten();
-        let receipt = check_receipt(canonical, &ring, payload).map_err(of_receipt)?;
-        if document.place == Place::Alone {
-            chain::check_alone(&receipt.draft).map_err(of_receipt)?;
-        } else {
-            let identity = match &bundle {
-                Some((text, _, _)) => Identity { tenant: &text.tenant, trace_id: &text.trace_id, chain: &text.chain },
-                None => Identity::of(&first.get_or_insert_with(|| receipt.clone()).draft),
-            };
-            chain::check_next(identity, before.as_ref(), &receipt.draft).map_err(of_receipt)?;
+    let verifier = Verifier::new(ring);
+    let identity = bundle.as_ref().map(|(text, _, _)| Identity {
+        tenant: &text.tenant,
+        trace_id: &text.trace_id,
+        chain: &text.chain,
+    });
+    let mut order = Order { place: document.place, identity, first: None, before: None, chains: Chains::new() };
+    let receipts: Vec<&[u8]> = document.receipt_texts().collect();
+    for (number, texts) in receipts.chunks(BATCH).enumerate() {
+        let start = number * BATCH;
+        let payload_of = |index: usize| payloads.get(start + index).copied().flatten();
+        let claimed = texts.iter().enumerate().map(|(index, receipt)| Claimed { receipt, payload: payload_of(index) });
+        let batch: Vec<Claimed<'_>> = claimed.collect();
+        for (index, outcome) in verifier.check(&batch).into_iter().enumerate() {
+            outcome.and_then(|link| order.next(link)).map_err(|failure| (Some(start + index), failure))?;
         }
-        before = Some(receipt);
     }
     if let Some((text, exact, jws)) = &bundle {
         if digest_of(&exact.without(&["bundle_cid", "jws"])) != text.bundle_cid {
             let detail = "bundle_cid is not the digest of the bundle";
             return Err((None, Failure::new(Code::HashMismatch, check::BUNDLE_CID, detail)));
         }
-        check_signature(jws, &ring, &exact.without(&["jws"]), text.exported_at).map_err(of_bundle)?;
+        check_signature(jws, verifier.ring(), &exact.without(&["jws"]), text.exported_at).map_err(of_bundle)?;
     }
     Ok(())
 }
 
+/// How the receipts of a document must follow each other.
+struct Order<'a> {
+    place: Place,
+    /// What a bundle says about its chain; elsewhere the first receipt does.
+    identity: Option<Identity<'a>>,
+    first: Option<Link>,
+    before: Option<Head>,
+    chains: Chains,
+}
+
+impl Order<'_> {
+    fn next(&mut self, link: Link) -> Result<(), Failure> {
+        match self.place {
+            Place::Alone => chain::check_alone(&link),
+            Place::InStream => self.chains.follow(link),
+            Place::InChain => {
+                let identity = match self.identity {
+                    Some(identity) => identity,
+                    None => Identity::of(self.first.get_or_insert_with(|| link.clone())),
+                };
+                chain::check_next(identity, self.before, &link)?;
+                self.before = Some(Head::of(&link));
+                Ok(())
+            }
+        }
+    }
+}
+
 /// Everything that one receipt shows by itself, in the order of evidence.md section 4.
-fn check_receipt(canonical: &[u8], ring: &KeyRing, payload: Option<&[u8]>) -> Result<Receipt, Failure> {
+pub(crate) fn check_receipt(canonical: &[u8], ring: &KeyRing, payload: Option<&[u8]>) -> Result<Receipt, Failure> {
     let (receipt, exact) = Receipt::from_canonical(canonical)?;
     let jws = Detached::parse(&receipt.jws, Kind::Receipt).map_err(|error| Failure::malformed(error.to_string()))?;
     if digest_of(&exact.without(&["receipt_hash", "jws"])) != receipt.receipt_hash {
-        let detail = "receipt_hash is not the digest of the receipt";
-        return Err(Failure::new(Code::HashMismatch, check::RECEIPT_HASH, detail));
+        return Err(hash_mismatch());
     }
     check_signature(&jws, ring, &exact.without(&["jws"]), receipt.draft.ts)?;
     if let Some(payload) = payload {
-        check_payload(&receipt, payload)?;
+        check_payload((receipt.draft.cid, receipt.draft.request_cid), payload)?;
     }
     Ok(receipt)
 }
@@ -107,24 +136,37 @@ fn check_signature(jws: &Detached, ring: &KeyRing, content: &[u8], ts: Timestamp
         return Err(Failure::new(Code::UnknownKey, check::SIGNATURE, detail));
     };
     if !jws.is_signed_by(key, content) {
-        return Err(Failure::new(Code::BadSignature, check::SIGNATURE, "the signature is not of this content and key"));
+        return Err(bad_signature());
     }
-    if !key.is_valid_at(ts) {
-        let detail = format!("{ts} lies outside the time in which key {} signs", jws.kid());
-        return Err(Failure::new(Code::KeyExpired, check::KEY_TIME, detail));
-    }
-    Ok(())
+    check_key_time(key, ts)
 }
 
-fn check_payload(receipt: &Receipt, payload: &[u8]) -> Result<(), Failure> {
+pub(crate) fn hash_mismatch() -> Failure {
+    Failure::new(Code::HashMismatch, check::RECEIPT_HASH, "receipt_hash is not the digest of the receipt")
+}
+
+pub(crate) fn bad_signature() -> Failure {
+    Failure::new(Code::BadSignature, check::SIGNATURE, "the signature is not of this content and key")
+}
+
+pub(crate) fn check_key_time(key: &PublicKey, ts: Timestamp) -> Result<(), Failure> {
+    if key.is_valid_at(ts) {
+        return Ok(());
+    }
+    let detail = format!("{ts} lies outside the time in which key {} signs", key.kid());
+    Err(Failure::new(Code::KeyExpired, check::KEY_TIME, detail))
+}
+
+/// Compares a payload with `cid`; where it is the one of `request_cid`, the detail says so.
+pub(crate) fn check_payload((cid, request_cid): (Digest, Digest), payload: &[u8]) -> Result<(), Failure> {
     let limits = Limits { canonical_bytes_max: usize::MAX, ..Limits::default() };
     let mut canonical = Vec::new();
     canonicalise(payload, &limits, &mut canonical)
         .map_err(|refusal| Failure::new(Code::Malformed, check::PAYLOAD, format!("the payload: {refusal}")))?;
-    let cid = digest_of(&canonical);
-    if cid == receipt.draft.cid {
+    let found = digest_of(&canonical);
+    if found == cid {
         return Ok(());
     }
-    let hint = if cid == receipt.draft.request_cid { "; it is the request, before it was mapped" } else { "" };
-    Err(Failure::new(Code::CidMismatch, check::PAYLOAD, format!("the payload's digest is {cid}{hint}")))
+    let hint = if found == request_cid { "; it is the request, before it was mapped" } else { "" };
+    Err(Failure::new(Code::CidMismatch, check::PAYLOAD, format!("the payload's digest is {found}{hint}")))
 }

@@ -26,6 +26,14 @@ pub(super) fn of_object(bytes: &[u8]) -> Result<Vec<(String, Range<usize>)>, Ref
     Ok(found)
 }
 
+/// What was read before a fault counts too.
+pub(super) fn has_one_of(bytes: &[u8], names: &[&str]) -> bool {
+    let mut found = Vec::new();
+    // A fault ends the reading, and is told by who reads the whole.
+    drop(read(bytes, &mut found));
+    found.iter().any(|(name, _)| names.contains(&name.as_str()))
+}
+
 /// Elements as ranges, in order.
 pub(super) fn of_array(bytes: &[u8]) -> Result<Vec<Range<usize>>, Refusal> {
     let mut found = Vec::new();

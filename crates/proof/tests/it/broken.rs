@@ -139,12 +139,69 @@ fn the_first_failing_receipt_decides_not_the_order_of_the_checks() {
     let lines: Vec<String> = receipts.iter().map(Receipt::to_json).collect();
     assert_eq!(verify(&lines.join("\n")), verdict);
     let doubled = lines[2].replace(r#""hop":3"#, r#""hop":3,"hop":3"#);
+    // A line is a document of its own: one that is no JSON is told after a receipt before it that fails.
     let refused = verify(&format!("{}\n{}\n{doubled}", lines[0], lines[2]));
-    assert_eq!((refused.verdict, refused.index, refused.check), (Code::Malformed, Some(2), Some("door")));
+    assert_eq!((refused.verdict, refused.index, refused.check), (Code::HopGap, Some(1), Some("hop")));
+    let refused = verify(&format!("{}\n{doubled}\n{}", lines[0], lines[2]));
+    assert_eq!((refused.verdict, refused.index, refused.check), (Code::Malformed, Some(1), Some("door")));
     let refused = verify(&format!("[{},{doubled}]", lines[0]));
     assert_eq!((refused.verdict, refused.index, refused.check), (Code::Malformed, Some(1), Some("door")));
     let refused = verify(&format!("{{\"receipts\":[{},{doubled}]}}", lines[0]));
     assert_eq!((refused.verdict, refused.index, refused.check), (Code::Malformed, Some(1), Some("door")));
+}
+
+/// The receipts of a chain of that name, of `acme`'s trace of the same name.
+fn named_chain(name: u64, hops: usize) -> Vec<String> {
+    let exchange_id = ExchangeId::parse(format!("ex_{name:026}")).unwrap();
+    let trace_id = TraceId::parse(format!("trace-{name}")).unwrap();
+    let first = Draft { chain: exchange_id.clone(), exchange_id, trace_id, ..draft() };
+    let mut receipts = vec![first.seal(&signing_key()).unwrap()];
+    while receipts.len() < hops {
+        receipts.push(next_draft(receipts.last().unwrap()).seal(&signing_key()).unwrap());
+    }
+    receipts.iter().map(Receipt::to_json).collect()
+}
+
+#[test]
+fn lines_may_be_of_several_chains_each_whole_and_in_order() {
+    let (one, two) = (named_chain(1_001, 3), named_chain(1_002, 2));
+    let joined = |lines: &[&String]| verify(&lines.iter().map(|line| line.as_str()).collect::<Vec<_>>().join("\n"));
+    let rows = [
+        (joined(&[&one[0], &two[0], &one[1], &two[1], &one[2]]), Code::Ok, None),
+        (joined(&[&one[0], &two[0], &one[2]]), Code::HopGap, Some(2)),
+        (joined(&[&one[0], &two[1]]), Code::HopGap, Some(1)),
+        (joined(&[&one[0], &two[0], &one[0]]), Code::HopGap, Some(2)),
+    ];
+    for (number, (verdict, code, index)) in rows.into_iter().enumerate() {
+        assert_eq!((verdict.verdict, verdict.index), (code, index), "row {number}: {verdict:?}");
+    }
+    // As one chain, and as a document, they are not.
+    assert_eq!(verify(&format!("[{},{}]", one[0], two[0])).verdict, Code::WrongTrace);
+    // A stream's chain keeps its tenant and trace.
+    let mut moved = next_draft(&Receipt::parse(one[0].as_bytes()).unwrap());
+    moved.trace_id = TraceId::parse("other").unwrap();
+    let moved = moved.seal(&signing_key()).unwrap().to_json();
+    assert_eq!(joined(&[&one[0], &moved]).verdict, Code::WrongTrace);
+}
+
+#[test]
+fn a_long_chain_fails_at_the_receipt_that_is_wrong() {
+    let receipts = chain(700);
+    for (index, code) in
+        [(0, Code::HashMismatch), (255, Code::HashMismatch), (256, Code::BadSignature), (699, Code::BadSignature)]
+    {
+        let mut broken = receipts.clone();
+        if code == Code::HashMismatch {
+            broken[index].draft.fu = 9;
+        } else {
+            broken[index].jws = receipts[index - 1].jws.clone();
+        }
+        for text in [array(&broken), broken.iter().map(Receipt::to_json).collect::<Vec<_>>().join("\n")] {
+            let verdict = verify(&text);
+            assert_eq!((verdict.verdict, verdict.index, verdict.receipts), (code, Some(index), 700));
+        }
+    }
+    assert_eq!(verify(&array(&receipts)).verdict, Code::Ok);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 #![cfg(test)]
 
 mod broken;
+mod exported;
 mod fixture;
 mod tamper;
 mod vectors;
