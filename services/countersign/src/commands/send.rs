@@ -165,7 +165,7 @@ pub(crate) fn run(args: &SendArgs) -> Result<ExitCode, Failure> {
 }
 
 /// On a terminal only.
-fn progress_bar(bytes: Option<u64>) -> ProgressBar {
+pub(super) fn progress_bar(bytes: Option<u64>) -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
