@@ -10,6 +10,7 @@ pub(crate) mod eval;
 pub(crate) mod keys;
 pub(crate) mod producers;
 pub(crate) mod send;
+pub(crate) mod signing_keys;
 pub(crate) mod tenants;
 pub(crate) mod topics;
 pub(crate) mod verify;
@@ -35,6 +36,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Verify(args) => verify::run(&args),
         Command::Why(args) => why::run(&args),
         Command::Keys(command) => keys::run(&command),
+        Command::SigningKeys(command) => signing_keys::run(&command),
         Command::Tenants(command) => tenants::run(&command),
         Command::Webhooks(command) => tenants::run_webhooks(&command),
         Command::Producers(command) => producers::run(&command),

@@ -170,14 +170,17 @@ pub(crate) fn canonicalise(shared: &Shared, crew: &mut Crew, config: &Config) ->
 }
 
 /// The keys that sign receipts, made at first start and listed for everybody before the first signature.
-pub(crate) fn signing_keys(log: &dyn Log, data: &DataDir) -> Result<sign::SigningKeys, Failure> {
+pub(crate) fn signing_keys(log: Arc<dyn Log>, data: &DataDir) -> Result<sign::Keyring, Failure> {
     let seed: [u8; 32] = rand::random();
-    let keys = sign::load_or_make(&data.signing(), &seed, unix_seconds()).doing("the signing keys cannot be used")?;
-    sign::publish(log, &keys).doing("the signing keys cannot be published")?;
-    Ok(keys)
+    sign::Keyring::open(&data.signing(), &seed, log, unix_seconds).doing("the signing keys cannot be used")
 }
 
-pub(crate) fn sign(shared: &Shared, crew: &mut Crew, keys: sign::SigningKeys) -> Result<(), Failure> {
+pub(crate) fn sign(shared: &Shared, crew: &mut Crew, keys: sign::Keyring) -> Result<(), Failure> {
+    let followed = keys.clone();
+    crew.spawn("sign-keys", move |stop| {
+        followed.follow(stop);
+        Ok(())
+    })?;
     let settings = sign::Settings { window: shared.window, keys };
     shared.run_step(crew, "sign", Sign::new(settings, SealedLookup::new(Arc::clone(&shared.log))))
 }

@@ -165,7 +165,7 @@ impl Process {
                 Role::Sign => {
                     starting.waits_for("the signing keys");
                     let (log, data) = (Arc::clone(&substrate.log), substrate.data.clone());
-                    let keys = tokio::task::spawn_blocking(move || roles::signing_keys(log.as_ref(), &data));
+                    let keys = tokio::task::spawn_blocking(move || roles::signing_keys(log, &data));
                     roles::sign(&shared, crew, keys.await.doing("the signing keys were not read")??)?;
                 }
                 Role::Meter => roles::meter(&shared, crew)?,

@@ -1,8 +1,13 @@
-//! The keys that sign receipts: files of mode 0400, made at first start; their public halves go to `signing_key.v1`.
+//! The keys that sign receipts: files of mode 0400, the first made at first start; their public halves go to `signing_key.v1`.
+//!
+//! A key signs from its `nbf` until that of the next one, so a new key is one new file and no old one is touched. It is made
+//! with an `nbf` that lies ahead by at least [`LEAD_S_MIN`]; a set that was read at some second is therefore complete for
+//! everything that is dated less than that later, and which key signs is decided by the receipt's time alone.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -10,15 +15,19 @@ use std::time::Duration;
 use event::time::Timestamp;
 use event::wire::{SigningKey as KeyRecord, Wire};
 use log::{Cause, Fault, Log, Output, Topic};
-use proof::SigningKey;
+use proof::{PublicKey, SigningKey};
 
 const PREFIX: &str = "receipt-";
 const SUFFIX: &str = ".jwk";
 /// The first key is valid from a day before it was made, so that a clock a little behind does not refuse (conventions.md).
 const FIRST_KEY_LEAD_S: i64 = 86_400;
+/// How far ahead the `nbf` of a new key must lie: running signers take it up, and list it, before that.
+pub const LEAD_S_MIN: i64 = 5;
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(30);
+/// What nobody but the owner and the group may do with a key file: anything.
+const OTHERS: u32 = 0o007;
 
-/// Why the keys cannot be used.
+/// Why the keys cannot be used. None of these shows what a key file holds.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyFileError {
     #[error("the key directory {0} cannot be read or written")]
@@ -27,24 +36,40 @@ pub enum KeyFileError {
     File(PathBuf, #[source] std::io::Error),
     #[error("{0} is not a private Ed25519 JWK")]
     Invalid(PathBuf, #[source] proof::jwk::InvalidKey),
+    #[error("everybody may read the key file {0}: chmod 0400")]
+    Open(PathBuf),
+    #[error("{0} holds no signing key; the first start of sign makes one")]
+    None(PathBuf),
+    #[error("key {kid} is waiting already, and signs from {nbf} (Unix seconds)")]
+    Waiting { kid: String, nbf: i64 },
+    #[error("a new key must be listed for at least {LEAD_S_MIN} seconds before it signs")]
+    TooSoon,
     #[error("the public keys cannot be published")]
     Publish(#[from] Fault),
     #[error("the public key cannot be encoded")]
     Encode(#[from] event::wire::WireError),
 }
 
-/// Every key of this signer.
+/// Every key of this signer, the oldest first.
 #[derive(Clone, Debug)]
 pub struct SigningKeys(Vec<SigningKey>);
 
 impl SigningKeys {
-    pub fn new(keys: Vec<SigningKey>) -> Self {
+    /// Each key ends where the next one begins, if it did not end before.
+    pub fn new(mut keys: Vec<SigningKey>) -> Self {
+        keys.sort_by(|a, b| (a.public().nbf(), a.public().kid()).cmp(&(b.public().nbf(), b.public().kid())));
+        let mut next = None;
+        for key in keys.iter_mut().rev() {
+            let end = key.public().exp().into_iter().chain(next).min();
+            next = Some(key.public().nbf());
+            *key = key.clone().with_exp(end);
+        }
         Self(keys)
     }
 
     /// The key for a receipt of this time: `nbf <= ts < exp`, the youngest where several fit.
     pub fn at(&self, ts: Timestamp) -> Option<&SigningKey> {
-        self.0.iter().filter(|key| key.public().is_valid_at(ts)).max_by_key(|key| key.public().nbf())
+        self.0.iter().rfind(|key| key.public().is_valid_at(ts))
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &SigningKey> {
@@ -52,25 +77,52 @@ impl SigningKeys {
     }
 }
 
+/// Reads the keys in `dir`, of which there is at least one.
+pub fn load(dir: &Path) -> Result<SigningKeys, KeyFileError> {
+    let keys = read(dir)?;
+    if keys.is_empty() { Err(KeyFileError::None(dir.to_owned())) } else { Ok(SigningKeys::new(keys)) }
+}
+
 /// Reads the keys in `dir`; without one, makes the first from `seed`. `now` is in Unix seconds.
-pub fn load_or_make(dir: &Path, seed: &[u8; 32], now: i64) -> Result<SigningKeys, KeyFileError> {
+pub(crate) fn load_or_make(dir: &Path, seed: &[u8; 32], now: i64) -> Result<SigningKeys, KeyFileError> {
+    fs::create_dir_all(dir).map_err(|error| KeyFileError::Directory(dir.to_owned(), error))?;
+    if read(dir)?.is_empty() {
+        write(dir, &SigningKey::from_seed(seed, now - FIRST_KEY_LEAD_S, None))?;
+    }
+    load(dir)
+}
+
+/// Makes the next key from `seed`, to sign from `lead_s` after `now`. Running signers find it by themselves.
+pub fn rotate(dir: &Path, seed: &[u8; 32], now: i64, lead_s: i64) -> Result<PublicKey, KeyFileError> {
+    if lead_s < LEAD_S_MIN {
+        return Err(KeyFileError::TooSoon);
+    }
+    let keys = load(dir)?;
+    if let Some(waiting) = keys.iter().map(SigningKey::public).find(|public| public.nbf() > now) {
+        return Err(KeyFileError::Waiting { kid: waiting.kid().to_owned(), nbf: waiting.nbf() });
+    }
+    let key = SigningKey::from_seed(seed, now.saturating_add(lead_s), None);
+    write(dir, &key)?;
+    Ok(key.public().clone())
+}
+
+fn read(dir: &Path) -> Result<Vec<SigningKey>, KeyFileError> {
     let of_dir = |error| KeyFileError::Directory(dir.to_owned(), error);
-    fs::create_dir_all(dir).map_err(of_dir)?;
     let mut keys = Vec::new();
     for entry in fs::read_dir(dir).map_err(of_dir)? {
         let path = entry.map_err(of_dir)?.path();
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        if name.starts_with(PREFIX) && name.ends_with(SUFFIX) {
-            let text = fs::read(&path).map_err(|error| KeyFileError::File(path.clone(), error))?;
-            keys.push(SigningKey::from_jwk(&text).map_err(|error| KeyFileError::Invalid(path, error))?);
+        if !(name.starts_with(PREFIX) && name.ends_with(SUFFIX)) {
+            continue;
         }
+        let of_file = |error| KeyFileError::File(path.clone(), error);
+        if fs::metadata(&path).map_err(of_file)?.permissions().mode() & OTHERS != 0 {
+            return Err(KeyFileError::Open(path));
+        }
+        let text = fs::read(&path).map_err(of_file)?;
+        keys.push(SigningKey::from_jwk(&text).map_err(|error| KeyFileError::Invalid(path.clone(), error))?);
     }
-    if keys.is_empty() {
-        let key = SigningKey::from_seed(seed, now - FIRST_KEY_LEAD_S, None);
-        write(dir, &key)?;
-        keys.push(key);
-    }
-    Ok(SigningKeys(keys))
+    Ok(keys)
 }
 
 /// Whole or not at all: a half-written key would keep the signer from starting.
@@ -90,13 +142,20 @@ fn write(dir: &Path, key: &SigningKey) -> Result<(), KeyFileError> {
     written().map_err(|error| KeyFileError::File(path.clone(), error))
 }
 
-/// Lists the public halves on `signing_key.v1`; returns when they are durable. A receipt is never signed with a key that
-/// nobody can look up.
-pub fn publish(log: &dyn Log, keys: &SigningKeys) -> Result<(), KeyFileError> {
+/// Lists the public halves on `signing_key.v1`, but for those that `listed` has already, and returns when they are durable. A
+/// receipt is never signed with a key that nobody can look up.
+pub(crate) fn publish(
+    log: &dyn Log,
+    keys: &SigningKeys,
+    listed: &mut BTreeMap<String, PublicKey>,
+) -> Result<(), KeyFileError> {
     let topic = Topic::new(KeyRecord::TOPIC);
-    for key in keys.iter() {
-        let kid = key.public().kid().to_owned();
-        let record = KeyRecord { kid: kid.clone(), used_for: "receipt".to_owned(), jwk: key.public().to_jwk() };
+    for public in keys.iter().map(SigningKey::public) {
+        let kid = public.kid().to_owned();
+        if listed.get(&kid) == Some(public) {
+            continue;
+        }
+        let record = KeyRecord { kid: kid.clone(), used_for: "receipt".to_owned(), jwk: public.to_jwk() };
         let value = record.encode()?;
         let out =
             Output { topic: &topic, partition: Some(0), key: Some(kid.as_bytes()), value: Some(&value), headers: &[] };
@@ -105,6 +164,7 @@ pub fn publish(log: &dyn Log, keys: &SigningKeys) -> Result<(), KeyFileError> {
         let unanswered =
             |_| Fault::Unknown(Cause::new("append_unanswered", "the log did not acknowledge a signing key"));
         acknowledged.recv_timeout(PUBLISH_TIMEOUT).map_err(unanswered)??;
+        listed.insert(kid, public.clone());
     }
     Ok(())
 }
@@ -112,7 +172,6 @@ pub fn publish(log: &dyn Log, keys: &SigningKeys) -> Result<(), KeyFileError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt as _;
 
     #[test]
     fn the_first_key_is_made_once_and_only_its_owner_may_read_it() {
@@ -138,12 +197,79 @@ mod tests {
         assert_eq!(kid_at(150).as_deref(), Some(young.public().kid()));
     }
 
+    fn shut(path: &Path) {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o400)).unwrap();
+    }
+
     #[test]
-    fn a_damaged_file_is_named() {
-        let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("receipt-x.jwk"), "{}").unwrap();
-        assert!(
-            matches!(load_or_make(dir.path(), &[7; 32], 0), Err(KeyFileError::Invalid(path, _)) if path.ends_with("receipt-x.jwk"))
+    fn a_key_ends_where_the_next_begins_unless_it_ended_before() {
+        let key = |seed: u8, nbf, exp| SigningKey::from_seed(&[seed; 32], nbf, exp);
+        let keys = SigningKeys::new(vec![key(3, 300, None), key(1, 100, None), key(2, 200, Some(250))]);
+        let times: Vec<_> = keys.iter().map(|key| (key.public().nbf(), key.public().exp())).collect();
+        assert_eq!(times, [(100, Some(200)), (200, Some(250)), (300, None)]);
+        let found = |seconds: i64| keys.at(Timestamp::from_millis(seconds * 1_000).unwrap()).is_some();
+        assert_eq!(
+            [99, 100, 199, 200, 249, 250, 299, 300].map(found),
+            [false, true, true, true, true, false, false, true]
         );
+    }
+
+    #[test]
+    fn a_new_key_waits_and_there_is_one_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(matches!(rotate(dir.path(), &[2; 32], 1_000, 60), Err(KeyFileError::None(_))));
+        load_or_make(dir.path(), &[1; 32], 1_000).unwrap();
+        assert!(matches!(rotate(dir.path(), &[2; 32], 1_000, LEAD_S_MIN - 1), Err(KeyFileError::TooSoon)));
+        let next = rotate(dir.path(), &[2; 32], 1_000, 60).unwrap();
+        assert_eq!((next.nbf(), next.exp()), (1_060, None));
+        assert!(matches!(rotate(dir.path(), &[3; 32], 1_059, 60), Err(KeyFileError::Waiting { nbf: 1_060, .. })));
+        rotate(dir.path(), &[3; 32], 1_060, 60).unwrap();
+        let ends: Vec<_> = load(dir.path()).unwrap().iter().map(|key| key.public().exp()).collect();
+        assert_eq!(ends, [Some(1_060), Some(1_120), None]);
+        for entry in fs::read_dir(dir.path()).unwrap() {
+            assert_eq!(entry.unwrap().metadata().unwrap().permissions().mode() & 0o777, 0o400);
+        }
+    }
+
+    #[test]
+    fn a_damaged_file_is_named_and_what_it_holds_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("receipt-x.jwk");
+        let secret = SigningKey::from_seed(&[7; 32], 5, None).to_private_jwk();
+        let d = secret.split(r#""d":""#).nth(1).unwrap()[..43].to_owned();
+        let damaged = [
+            "{}".to_owned(),
+            format!("\"{d}\""),
+            format!("[\"{d}\"]"),
+            secret.replace(r#""nbf":5"#, &format!(r#""nbf":"{d}""#)),
+            secret.replace(r#""nbf":5"#, &format!(r#""nbf":5,"{d}":1,"{d}":1"#)),
+            secret.replace(&d, &format!("{d}{d}")),
+            secret[..secret.len() - 1].to_owned(),
+        ];
+        for text in damaged {
+            fs::write(&file, &text).unwrap();
+            shut(&file);
+            let error = load_or_make(dir.path(), &[7; 32], 0).unwrap_err();
+            assert!(matches!(&error, KeyFileError::Invalid(path, _) if path.ends_with("receipt-x.jwk")), "{error:?}");
+            let mut told = format!("{error} {error:?}");
+            let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(&error);
+            while let Some(error) = cause {
+                told.push_str(&error.to_string());
+                cause = error.source();
+            }
+            assert!(!told.contains(&d[..12]), "{told}");
+            fs::remove_file(&file).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_key_that_everybody_may_read_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        load_or_make(dir.path(), &[7; 32], 0).unwrap();
+        let file = fs::read_dir(dir.path()).unwrap().next().unwrap().unwrap().path();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o444)).unwrap();
+        assert!(matches!(load(dir.path()), Err(KeyFileError::Open(_))));
+        shut(&file);
+        assert!(load(dir.path()).is_ok());
     }
 }

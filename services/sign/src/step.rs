@@ -19,7 +19,7 @@ use stage::{Effects, Reject, Step, StepError};
 
 use crate::answer::{Refusal, Told, Writer, created, reply_of};
 use crate::chain;
-use crate::keys::SigningKeys;
+use crate::keyring::Keyring;
 use crate::lookup::SealedLookup;
 
 /// What an admission says that must open its chain (schemas/exchange.requested.v1).
@@ -33,7 +33,7 @@ const SEALED_END_CELL: &[u8] = b"e";
 /// What sign is given once.
 pub struct Settings {
     pub window: Window,
-    pub keys: SigningKeys,
+    pub keys: Keyring,
 }
 
 /// An admission on its way to the chain. `now` is the partition's time: admissions of one trace come from different
@@ -133,11 +133,9 @@ impl Sign {
             tenant: admitted.tenant.clone(),
         })?;
         // Without a key for this moment nothing is lost by waiting until the operator gives one.
-        let key = self
-            .settings
-            .keys
-            .at(draft.ts)
-            .ok_or_else(|| StepError::Wait(format!("no signing key is valid at {}", draft.ts)))?;
+        let keys = self.settings.keys.for_time(draft.ts).map_err(|error| StepError::Wait(error.to_string()))?;
+        let key =
+            keys.at(draft.ts).ok_or_else(|| StepError::Wait(format!("no signing key is valid at {}", draft.ts)))?;
         let receipt = draft.seal(key).map_err(|error| Reject {
             reason: "unsealable",
             detail: error.to_string(),

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::keys::SigningKeys;
 use event::topic::{ANSWER, REJECTED, SEALED};
 use event::wire::ExchangeAnswer;
 use log::embedded::EmbeddedLog;
@@ -26,7 +27,8 @@ impl Bench {
         let key = proof::SigningKey::from_seed(&[7; 32], 0, None);
         let mut keys = proof::KeyRing::new();
         keys.insert(key.public().clone()).unwrap();
-        let settings = Settings { window: Window::of_days(Some(35)), keys: SigningKeys::new(vec![key]) };
+        let settings =
+            Settings { window: Window::of_days(Some(35)), keys: Keyring::fixed(SigningKeys::new(vec![key])) };
         Self {
             step: Sign::new(settings, SealedLookup::new(log)),
             effects: MemoryEffects::default(),
@@ -194,7 +196,7 @@ fn an_exchange_is_never_sealed_twice_and_a_replay_needs_an_original() {
 #[test]
 fn without_a_valid_key_nothing_is_refused() {
     let mut bench = Bench::new();
-    bench.step.settings.keys = SigningKeys::new(Vec::new());
+    bench.step.settings.keys = Keyring::fixed(SigningKeys::new(Vec::new()));
     assert!(matches!(bench.send(&admitted(0, T0)), Err(StepError::Wait(_))));
 }
 

@@ -75,6 +75,11 @@ impl BundleKey {
         Ok(Self { signing_key })
     }
 
+    /// Whether this directory has one already.
+    pub fn exists(signing_directory: &Path) -> bool {
+        signing_directory.join(FILE).exists()
+    }
+
     /// The half that everybody may have.
     pub fn public(&self) -> &PublicKey {
         self.signing_key.public()
