@@ -7,8 +7,8 @@
 mod driver;
 mod input;
 mod oracle;
-mod parts;
-mod pipeline;
+pub(crate) mod parts;
+pub(crate) mod pipeline;
 mod receiver;
 mod topics;
 
@@ -87,7 +87,7 @@ fn setting<T: std::str::FromStr>(name: &str, default: T) -> T {
 }
 
 /// Each load wants the whole machine: a broker that starts beside another load is away for longer than a transaction lasts.
-fn alone() -> std::sync::MutexGuard<'static, ()> {
+pub(crate) fn alone() -> std::sync::MutexGuard<'static, ()> {
     static MACHINE: std::sync::Mutex<()> = std::sync::Mutex::new(());
     MACHINE.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

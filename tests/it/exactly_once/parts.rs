@@ -6,13 +6,13 @@ use std::process::{Command, Stdio};
 
 use crate::repository;
 
-pub(super) struct Parts {
+pub(crate) struct Parts {
     dir: PathBuf,
     env: BTreeMap<String, String>,
 }
 
 impl Parts {
-    pub(super) fn start(dir: &Path) -> Self {
+    pub(crate) fn start(dir: &Path) -> Self {
         let parts = Self { dir: dir.to_owned(), env: BTreeMap::new() };
         parts.script(&["start"], &[]);
         let env = std::fs::read_to_string(dir.join("env")).expect("scripts/parts writes DIR/env");
@@ -38,22 +38,22 @@ impl Parts {
         self.env.get(name).unwrap_or_else(|| panic!("scripts/parts names no {name}"))
     }
 
-    pub(super) fn brokers(&self) -> &str {
+    pub(crate) fn brokers(&self) -> &str {
         self.named("COUNTERSIGN_TEST_KAFKA")
     }
 
-    pub(super) fn database(&self) -> &str {
+    pub(crate) fn database(&self) -> &str {
         self.named("COUNTERSIGN_TEST_POSTGRES")
     }
 
     /// kill -9 of the broker.
-    pub(super) fn kill_broker(&self) {
+    pub(crate) fn kill_broker(&self) {
         let pid = std::fs::read_to_string(self.dir.join("kafka-1/pid")).expect("the broker's pid");
         let killed = Command::new("kill").args(["-KILL", pid.trim()]).status().expect("kill runs");
         assert!(killed.success(), "the broker {pid} runs");
     }
 
-    pub(super) fn restart_broker(&self) {
+    pub(crate) fn restart_broker(&self) {
         self.script(&["restart-broker"], &["1"]);
     }
 }

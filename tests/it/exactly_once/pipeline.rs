@@ -17,7 +17,7 @@ const END_DEADLINE: Duration = Duration::from_secs(60);
 const TAIL_BYTES: u64 = 6_000;
 
 /// The binary of the same build as this test.
-pub(super) fn binary() -> PathBuf {
+pub(crate) fn binary() -> PathBuf {
     let test = std::env::current_exe().expect("this test is a file");
     let binary = test.parent().and_then(Path::parent).expect("target/<profile>/deps").join("countersign");
     assert!(binary.is_file(), "{} is not built: run `scripts/test pipeline`, or `cargo build` first", binary.display());
