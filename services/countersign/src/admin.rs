@@ -363,7 +363,7 @@ mod tests {
             ("/admin/audit/cut-now", None, 415),
             ("/admin/audit/cut-now", Some("{"), 400),
             ("/admin/audit/cut-now", Some(r#"{"deadline":1}"#), 422),
-            ("/admin/dead/replay", Some("{}"), 422),
+            ("/admin/dead/replay", Some(r#"{"letters":"sign:0:0"}"#), 422),
         ] {
             let (found, _, trouble) = call(&router, "POST", path, body).await;
             assert_eq!(found, status, "{path} {body:?}: {trouble}");
