@@ -1,5 +1,7 @@
 //! What a database URL says about TLS is done: a password must not travel in the clear because a build could not do it.
 
+#![allow(clippy::unwrap_used, reason = "test code fails by panicking")]
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::thread::JoinHandle;

@@ -189,8 +189,11 @@ fn a_breach_of_json_is_told_by_its_byte_in_the_body() {
     }
 }
 
+/// The key that an item was sent with, and what it came to.
+type ReadItem = (Option<String>, Result<Admissible, Problem>);
+
 /// Everything that the items of a batch come to.
-fn batch(body: &str) -> Result<Vec<(Option<String>, Result<Admissible, Problem>)>, Problem> {
+fn batch(body: &str) -> Result<Vec<ReadItem>, Problem> {
     let tenant = TenantId::parse("acme").unwrap();
     let rules = ItemRules { tenant: &tenant, body_bytes_max: 200, limits: &Limits::default() };
     let read = |(index, (offset, bytes)): (usize, (usize, &[u8]))| {
