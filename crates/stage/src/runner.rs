@@ -20,6 +20,9 @@ pub struct RunOptions {
     pub batch_records_max: usize,
     /// ...or this long after its first record, however much is still waiting.
     pub batch_time_max: Duration,
+    /// What is left of a poll after so long is read again, in the next transaction. Far below the time-out of a
+    /// transaction: a poll of slow records would outlast it, be aborted and be met again, for ever.
+    pub batch_apply_max: Duration,
     /// How long one poll waits for records.
     pub poll_wait: Duration,
     /// So many recoveries in a row without a commit between them are fatal.
@@ -33,6 +36,7 @@ impl RunOptions {
             dead,
             batch_records_max: 2_000,
             batch_time_max: Duration::from_millis(20),
+            batch_apply_max: Duration::from_secs(2),
             poll_wait: Duration::from_millis(200),
             recoveries_max: 20,
         }
@@ -105,6 +109,14 @@ struct Open {
     last: BTreeMap<u32, (Record, u32)>,
 }
 
+/// What became of one poll.
+struct Applied {
+    /// Why a record must wait, if one must.
+    waiting: Option<String>,
+    /// Where to read on, as time was up before all of it was applied.
+    left: Vec<Position>,
+}
+
 struct Runner<'a> {
     step: &'a mut dyn Step,
     options: &'a RunOptions,
@@ -141,11 +153,14 @@ impl Runner<'_> {
         let wait = if self.open.records > 0 { Duration::ZERO } else { self.options.poll_wait };
         match self.session.poll(wait, &mut self.batch)? {
             Polled::Records { drained } => {
-                let waiting = self.apply_batch()?;
+                let Applied { waiting, left } = self.apply_batch()?;
                 let full = self.open.records >= self.options.batch_records_max;
                 let late = self.open.since.is_some_and(|since| since.elapsed() >= self.options.batch_time_max);
-                if self.open.records > 0 && (drained || full || late || waiting.is_some()) {
+                if self.open.records > 0 && (drained || full || late || waiting.is_some() || !left.is_empty()) {
                     self.commit()?;
+                }
+                if !left.is_empty() && waiting.is_none() {
+                    self.session.seek(&left)?;
                 }
                 // What came before it is committed: going back to the committed offsets keeps that.
                 waiting.map_or(Ok(()), |why| Err(StepError::Wait(why)))?;
@@ -173,19 +188,22 @@ impl Runner<'_> {
         Ok(())
     }
 
-    /// Applies what was polled. Answers why a record must wait, if one must: nothing of its partition passes it, and
-    /// every other partition goes on.
-    fn apply_batch(&mut self) -> Result<Option<String>, StepError> {
+    /// Applies what was polled. Where a record must wait, nothing of its partition passes it, and every other partition
+    /// goes on.
+    fn apply_batch(&mut self) -> Result<Applied, StepError> {
         let records = std::mem::take(&mut self.batch.records);
         let outcome = self.apply_each(&records);
         self.batch.records = records;
         outcome
     }
 
-    fn apply_each(&mut self, records: &[Record]) -> Result<Option<String>, StepError> {
+    fn apply_each(&mut self, records: &[Record]) -> Result<Applied, StepError> {
         let mut waiting = None;
         let mut blocked: BTreeSet<(&Topic, u32)> = BTreeSet::new();
-        for record in records {
+        for (index, record) in records.iter().enumerate() {
+            if self.open.since.is_some_and(|since| since.elapsed() >= self.options.batch_apply_max) {
+                return Ok(Applied { waiting, left: firsts(records.get(index..).unwrap_or_default()) });
+            }
             if !blocked.is_empty() && blocked.contains(&(&record.topic, record.partition)) {
                 continue;
             }
@@ -199,7 +217,7 @@ impl Runner<'_> {
                 Err(other) => return Err(other),
             }
         }
-        Ok(waiting)
+        Ok(Applied { waiting, left: Vec::new() })
     }
 
     fn apply(&mut self, record: &Record) -> Result<(), StepError> {
@@ -377,4 +395,15 @@ impl Runner<'_> {
 
 fn position_of(record: &Record) -> Position {
     Position { topic: record.topic.clone(), partition: record.partition, offset: record.offset }
+}
+
+/// The first of each partition; records of a partition come in order.
+fn firsts(records: &[Record]) -> Vec<Position> {
+    let mut firsts: Vec<Position> = Vec::new();
+    for record in records {
+        if !firsts.iter().any(|first| first.topic == record.topic && first.partition == record.partition) {
+            firsts.push(position_of(record));
+        }
+    }
+    firsts
 }

@@ -50,9 +50,20 @@ impl World {
     }
 
     fn run_on(&self, log: &dyn Log, step: &mut (dyn Step + Send), name: &str, count: usize) -> Vec<Record> {
+        self.run_with(&Self::options(), log, step, name, count)
+    }
+
+    fn run_with(
+        &self,
+        options: &RunOptions,
+        log: &dyn Log,
+        step: &mut (dyn Step + Send),
+        name: &str,
+        count: usize,
+    ) -> Vec<Record> {
         let stop = Stop::new();
         std::thread::scope(|scope| {
-            let runner = scope.spawn(|| stage::run(log, step, &Self::options(), &stop));
+            let runner = scope.spawn(|| stage::run(log, step, options, &stop));
             let records = self.read(name, count);
             stop.request();
             runner.join().unwrap().unwrap();
@@ -250,4 +261,42 @@ fn a_second_run_goes_on_where_the_first_ended() {
     let out = world.run_until(&mut second, "out", 2);
     assert_eq!(out.iter().map(text).collect::<Vec<_>>(), ["a", "b"]);
     assert_eq!(second.seen.keys().collect::<Vec<_>>(), ["b"]);
+}
+
+/// Records so slow that a poll of them would outlast a transaction are committed in parts, and none twice.
+#[test]
+fn what_is_left_of_a_slow_poll_comes_in_the_next_transaction() {
+    let world = World::new();
+    let values = ["a", "b", "c", "d", "e"];
+    for value in values {
+        world.append("in", value);
+    }
+    let mut step = Counted::default();
+    let options = RunOptions { batch_apply_max: std::time::Duration::ZERO, ..World::options() };
+    let out = world.run_with(&options, &world.log, &mut step, "out", values.len());
+    assert_eq!(out.iter().map(text).collect::<Vec<_>>(), values);
+    assert_eq!(
+        (step.applied, step.commits),
+        (values.len(), values.len()),
+        "each is applied once, in its own transaction"
+    );
+}
+
+/// Copies what it reads and counts its transactions.
+#[derive(Default)]
+struct Counted {
+    copy: Once,
+    applied: usize,
+    commits: usize,
+}
+
+impl Step for Counted {
+    fn apply(&mut self, record: &Record, effects: &mut dyn Effects) -> Result<(), StepError> {
+        self.applied += 1;
+        self.copy.apply(record, effects)
+    }
+
+    fn committed(&mut self, _committed: &log::Committed) {
+        self.commits += 1;
+    }
 }

@@ -1,5 +1,6 @@
 //! Reading a sealed record back: the log is the receipt store (DESIGN section 1).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,14 +16,15 @@ const POLL_WAIT: Duration = Duration::from_millis(100);
 pub struct SealedLookup {
     log: Arc<dyn Log>,
     topic: Topic,
-    /// One reader, made at the first replay and moved from then on.
-    tail: Option<Box<dyn Tail>>,
+    /// A reader for each partition, made at its first replay and moved from then on: a new one costs a connection, and
+    /// replays of several partitions come in turn.
+    tails: BTreeMap<u32, Box<dyn Tail>>,
     batch: Batch,
 }
 
 impl SealedLookup {
     pub fn new(log: Arc<dyn Log>) -> Self {
-        Self { log, topic: Topic::new(SEALED), tail: None, batch: Batch::default() }
+        Self { log, topic: Topic::new(SEALED), tails: BTreeMap::new(), batch: Batch::default() }
     }
 
     /// The sealed record of this exchange: at `from` of the partition or soon after it.
@@ -30,23 +32,32 @@ impl SealedLookup {
     /// # Errors
     /// Whatever the log answers; Abort `receipt_not_found` where it is not there in time.
     pub fn find(&mut self, partition: u32, from: u64, exchange_id: &str) -> Result<ExchangeSealed, Fault> {
-        let found = self.search(partition, from, exchange_id);
-        if found.is_err() {
-            // A reader that failed is not trusted again.
-            self.tail = None;
-        }
-        found
+        // Taken out: a reader that failed is not trusted again.
+        let tail = self.tails.remove(&partition);
+        let (tail, found) = self.search(tail, partition, from, exchange_id)?;
+        self.tails.insert(partition, tail);
+        Ok(found)
     }
 
-    fn search(&mut self, partition: u32, from: u64, exchange_id: &str) -> Result<ExchangeSealed, Fault> {
+    /// Lets go of the readers of partitions that are not held any more.
+    pub fn keep(&mut self, held: &[u32]) {
+        self.tails.retain(|partition, _| held.contains(partition));
+    }
+
+    fn search(
+        &mut self,
+        tail: Option<Box<dyn Tail>>,
+        partition: u32,
+        from: u64,
+        exchange_id: &str,
+    ) -> Result<(Box<dyn Tail>, ExchangeSealed), Fault> {
         let at = Position { topic: self.topic.clone(), partition, offset: from };
-        let mut tail = match self.tail.take() {
-            // A reader of one partition cannot be moved to another.
-            Some(mut tail) if tail.positions().iter().all(|known| known.partition == partition) => {
+        let mut tail = match tail {
+            Some(mut tail) => {
                 tail.seek(&[at])?;
                 tail
             }
-            _ => self.log.tail(&[at])?,
+            None => self.log.tail(&[at])?,
         };
         let begun = Instant::now();
         while begun.elapsed() < LOOKUP_TIME_MAX {
@@ -59,8 +70,7 @@ impl SealedLookup {
                 if let Some(value) = record.value.as_deref().filter(|_| is_it) {
                     let sealed = ExchangeSealed::decode(value)
                         .map_err(|error| Fault::Fatal(Cause::new("receipt_unreadable", error.to_string())))?;
-                    self.tail = Some(tail);
-                    return Ok(sealed);
+                    return Ok((tail, sealed));
                 }
             }
         }

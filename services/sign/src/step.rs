@@ -349,7 +349,8 @@ impl Step for Sign {
         self.open.clear();
     }
 
-    fn reset(&mut self, _assigned: &[Position]) {
+    fn reset(&mut self, assigned: &[Position]) {
+        self.lookup.keep(&assigned.iter().map(|at| at.partition).collect::<Vec<_>>());
         // Another writer may have been here; the state says how far it had come.
         self.sealed_ends.clear();
         self.clocks.clear();

@@ -154,6 +154,26 @@ impl<D: Driver> Clients<D> {
                 .add_partition_offset(topic.as_str(), raw_partition(*partition), at)
                 .map_err(|error| fault(During::Ask, error))?;
         }
+        match self.told_offsets(reader, topic, asked.clone()) {
+            // librdkafka keeps "no leader" as the answer and does not ask again on a client that has subscribed to
+            // nothing: after an election it would go on for ever.
+            Err(Fault::Retry(_)) => {
+                {
+                    let _watch = self.watchdog.watch("fetch_metadata", self.hang());
+                    reader.partitions(topic, self.call()).map_err(|error| fault(During::Ask, error))?;
+                }
+                self.told_offsets(reader, topic, asked)
+            }
+            told => told,
+        }
+    }
+
+    fn told_offsets(
+        &self,
+        reader: &D::Reader,
+        topic: &Topic,
+        asked: TopicPartitionList,
+    ) -> Result<Vec<Position>, Fault> {
         let _watch = self.watchdog.watch("offsets_for_times", self.hang());
         let answered = reader.offsets_for_times(asked, self.call()).map_err(|error| fault(During::Ask, error))?;
         answered
