@@ -335,7 +335,11 @@ fn configuration(receiver: &Receiver, parts: Option<&Parts>) -> String {
     let mut text = String::new();
     if let Some(parts) = parts {
         let (brokers, database) = (parts.brokers(), parts.database());
-        let cluster = format!("profile = 'cluster'\n[log]\nbrokers = '{brokers}'\n[database]\nurl = '{database}'\n");
+        // A broker beside the pipeline on two cores spends its time on the markers of every partition that a transaction
+        // touches: fewer of them, and the load is through three times as fast.
+        let cluster = format!(
+            "profile = 'cluster'\n[log]\nbrokers = '{brokers}'\npartitions = 4\n[database]\nurl = '{database}'\n"
+        );
         text.push_str(&cluster);
     }
     let ca_file = receiver.ca_file.display();

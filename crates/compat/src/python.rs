@@ -318,6 +318,7 @@ mod tests {
     }
 
     #[test]
+    #[allow(clippy::excessive_precision, reason = "the digits that a shorter text leaves out are what is tested")]
     fn floats_are_printed_as_python_prints_them() {
         let cases = [
             (100.0, "100.0"),
