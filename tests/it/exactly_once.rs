@@ -33,8 +33,6 @@ use receiver::Receiver;
 use topics::Found;
 
 const EXCHANGES: usize = 20_000;
-/// A debug build on two cores with its broker beside it takes minutes for these; more by `COUNTERSIGN_TEST_EXCHANGES`.
-const EXCHANGES_ON_KAFKA: usize = 3_000;
 const SEED: u64 = 20_261_121;
 const AT_ONCE: usize = 64;
 /// kill -9 of a pipeline at work.
@@ -95,7 +93,7 @@ pub(crate) fn alone() -> std::sync::MutexGuard<'static, ()> {
 #[test]
 fn an_exchange_is_settled_exactly_once_on_the_embedded_log() {
     let _alone = alone();
-    let run = Run::prepare(None, EXCHANGES);
+    let run = Run::prepare(None);
     let log_directory = run.pipeline_directory().join("log");
     run.through(|| Box::new(EmbeddedLog::open(&log_directory).expect("the log of a pipeline that has ended")));
 }
@@ -106,16 +104,16 @@ fn an_exchange_is_settled_exactly_once_on_kafka() {
     let directory = tempfile::Builder::new().prefix("countersign-parts-").tempdir().expect("a directory");
     let parts = Parts::start(directory.path());
     let (brokers, state) = (parts.brokers().to_owned(), directory.path().join("reader"));
-    let run = Run::prepare(Some(parts), EXCHANGES_ON_KAFKA);
+    let run = Run::prepare(Some(parts));
     run.through(|| Box::new(KafkaLog::open(KafkaConfig::new(&brokers, state)).expect("the log is there")));
 }
 
 impl Run {
-    fn prepare(parts: Option<Parts>, exchanges: usize) -> Self {
+    fn prepare(parts: Option<Parts>) -> Self {
         // An error means that a provider is installed already, which is all that is wanted.
         drop(rustls::crypto::ring::default_provider().install_default());
         let (exchanges, seed) =
-            (setting("COUNTERSIGN_TEST_EXCHANGES", exchanges), setting("COUNTERSIGN_TEST_SEED", SEED));
+            (setting("COUNTERSIGN_TEST_EXCHANGES", EXCHANGES), setting("COUNTERSIGN_TEST_SEED", SEED));
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
         let mut directory =
             tempfile::Builder::new().prefix("countersign-exactly-once-").tempdir().expect("a directory");

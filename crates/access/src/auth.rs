@@ -16,7 +16,7 @@ use crate::{ApiKey, Code, Directory, Problem, Scope, Scopes};
 /// How long an unknown key waits for a change of the configuration: longer than a change takes to arrive.
 const UNKNOWN_KEY_WAIT: Duration = Duration::from_millis(600);
 /// How many may wait at a time; above that an unknown key is refused at once.
-const UNKNOWN_KEYS_WAITING_MAX: usize = 32;
+const UNKNOWN_KEYS_WAITING_MAX: usize = 1_024;
 
 /// The caller of an authenticated request. As an axum extractor it refuses with `401 unauthenticated`.
 #[derive(Clone, Debug, PartialEq, Eq)]
