@@ -334,7 +334,7 @@ fn configuration(receiver: &Receiver, parts: Option<&Parts>) -> String {
     if let Some(parts) = parts {
         let (brokers, database) = (parts.brokers(), parts.database());
         // A broker beside the pipeline on two cores spends its time on the markers of every partition that a transaction
-        // touches: fewer of them, and the load is through three times as fast.
+        // touches: with fewer of them the load is through in minutes.
         let cluster = format!(
             "profile = 'cluster'\n[log]\nbrokers = '{brokers}'\npartitions = 4\n[database]\nurl = '{database}'\n"
         );
