@@ -7,6 +7,8 @@ mod architecture;
 #[cfg(test)]
 mod exactly_once;
 #[cfg(test)]
+mod holes;
+#[cfg(test)]
 mod rotation;
 #[cfg(test)]
 mod schemas;
