@@ -39,6 +39,7 @@ def parsed():
     parser.add_argument("--minutes", type=float, default=2.0, help="how long it is loaded and struck [2]")
     parser.add_argument("--seed", type=int, default=1, help="of the plan of faults and of what is sent [1]")
     parser.add_argument("--rate", type=float, help="exchanges a second [60 local, 30 cluster]")
+    parser.add_argument("--only", action="append", default=[], metavar="KIND", help="faults of these kinds alone; may be repeated")
     parser.add_argument("--recover-within", type=float, metavar="S", help="a recovery that takes longer does not hold")
     parser.add_argument("--plan", action="store_true", help="print the plan of faults and do nothing")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the report there as JSON too")
@@ -47,12 +48,14 @@ def parsed():
     options = parser.parse_args()
     if not 0.5 <= options.minutes <= 24 * 60:
         parser.error("--minutes wants 0.5 to 1440")
+    for kind in set(options.only) - set(plan.kinds_of(options.profile)):
+        parser.error(f"--only {kind}: the kinds are {', '.join(plan.kinds_of(options.profile))}")
     return options
 
 
 def main():
     options = parsed()
-    faults = plan.plan(options.profile, options.minutes, options.seed)
+    faults = plan.plan(options.profile, options.minutes, options.seed, options.only)
     print(f"plan: {options.profile}, {options.minutes:g} min, seed {options.seed}: {len(faults)} faults")
     for fault in faults:
         print(f"  {fault}")

@@ -107,11 +107,17 @@ ESSENTIAL = {
 }
 
 
-def plan(profile, minutes, seed):
-    """Faults in the order of their times. Every kind comes once before most come a second time."""
+def kinds_of(profile):
+    """The names that `only` of a plan may have."""
+    return sorted((_local if profile == "local" else _cluster)(random.Random(0)))
+
+
+def plan(profile, minutes, seed, only=()):
+    """Faults in the order of their times. Every kind comes once before most come a second time; with `only`, no others come."""
     chance = random.Random(f"countersign chaos {profile} {seed}")
     makers = (_local if profile == "local" else _cluster)(chance)
-    essential = [ESSENTIAL[profile][0], *ESSENTIAL[profile]]
+    makers = {kind: makers[kind] for kind in makers if kind in only or not only}
+    essential = [kind for kind in (ESSENTIAL[profile][0], *ESSENTIAL[profile]) if kind in makers]
     others = [kind for kind in makers if kind not in essential]
     chance.shuffle(essential)
     chance.shuffle(others)

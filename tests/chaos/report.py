@@ -24,8 +24,13 @@ ALL = (ADMITTED, SEALED, USAGE, COMMAND, POSTED)
 SPARSE = {DELIVERED}
 
 
+def named(fault):
+    """What it is called in the report: kills by what they hit, the other kinds as they are."""
+    return f"kill {fault['target'].split('.')[0]}" if fault["kind"] == "kill" else fault["kind"]
+
+
 def recovery(found, story):
-    """kind -> seconds, one for each fault: from the blow (where something was killed) or from its end (where something was stopped,
+    """What happened -> seconds, one for each fault: from the blow (where something was killed) or from its end (where something was stopped,
     cut or delayed) until what it hit has done its work again, in every partition.
 
     A record counts that was written after the target came back. Where no reader sees the log, an answer counts that a client got
@@ -41,7 +46,7 @@ def recovery(found, story):
         begun = fault["at"] if "kill" in fault["kind"] or fault["kind"].endswith("restart") else since
         role = fault["target"].split(".")[0]
         if role in ("view", "audit"):
-            times[fault["kind"]].append(fault["until"] - begun)
+            times[named(fault)].append(fault["until"] - begun)
             continue
         waits = []
         topics = ALL if role.startswith("broker") else MOVES.get(role, ())
@@ -54,7 +59,7 @@ def recovery(found, story):
             after = [at for sent, at in answered if sent >= since]
             waits = [min(after)] if after else []
         if waits:
-            times[fault["kind"]].append(max(0.0, max(waits) - begun))
+            times[named(fault)].append(max(0.0, max(waits) - begun))
     return times
 
 
@@ -75,7 +80,7 @@ def make(options, faults, story, found, results, ends, sent, struck_s, whole_s):
         results.append(recovered(times, options.recover_within))
     carried_out = defaultdict(int)
     for fault in found.faults:
-        carried_out[fault["kind"]] += 1
+        carried_out[named(fault)] += 1
     kinds = {
         kind: {
             "survived": count,

@@ -32,7 +32,7 @@ class Recovery(unittest.TestCase):
             seen(SEALED, 15.5, 15.4, "1:1:0"),
             seen(POSTED, 30.0, 29.0, "0:1:0"),
         ]
-        self.assertEqual(report.recovery(found, Story()), {"kill": [5.5]})
+        self.assertEqual(report.recovery(found, Story()), {"kill sign": [5.5]})
 
     def test_counts_from_the_end_of_what_lasts(self):
         found = Found(faults=[fault("stop", "settle", 10.0, 16.0, 16.0)])
@@ -42,15 +42,15 @@ class Recovery(unittest.TestCase):
     def test_takes_any_outcome_of_a_delivery(self):
         found = Found(faults=[fault("kill", "forward.2", 10.0, 10.0, 11.0)])
         found.watched = [seen(DELIVERED, 12.0, 11.0, "0:1:0"), seen(DELIVERED, 50.0, 50.0, "1:1:0")]
-        self.assertEqual(report.recovery(found, Story()), {"kill": [2.0]})
+        self.assertEqual(report.recovery(found, Story()), {"kill forward": [2.0]})
 
     def test_takes_answers_where_no_reader_sees_the_log(self):
         story = Story(answers=[answer(9.0, 13.0), answer(11.0, 12.5), answer(12.0, 12.25)])
         found = Found(faults=[fault("kill", "up", 10.0, 10.5, 11.0)])
-        self.assertEqual(report.recovery(found, story), {"kill": [2.25]})
+        self.assertEqual(report.recovery(found, story), {"kill up": [2.25]})
 
     def test_waits_for_view_until_it_is_ready(self):
-        self.assertEqual(report.recovery(Found(faults=[fault("kill", "view", 10.0, 10.1, 13.0)]), Story()), {"kill": [3.0]})
+        self.assertEqual(report.recovery(Found(faults=[fault("kill", "view", 10.0, 10.1, 13.0)]), Story()), {"kill view": [3.0]})
 
     def test_that_takes_too_long_does_not_hold(self):
         self.assertTrue(report.recovered({"kill": [1.0, 2.0]}, 2.0).holds)

@@ -12,6 +12,7 @@
 mod consumer;
 mod coordinator;
 pub(super) mod disk;
+mod fleet;
 mod group;
 mod partition;
 mod producer;
@@ -44,6 +45,7 @@ use producer::ModelProducer;
 use schedule::{Killed, SUPERVISOR, Schedule};
 use world::{Consumer, Producer, World};
 
+pub use fleet::{Fleet, Start, StopRequest};
 pub use schedule::{Chance, Exit};
 pub use world::{REMOVED, Removed, Weather};
 
@@ -120,11 +122,17 @@ impl Simulation {
 
     /// Writes a record outside any transaction.
     pub fn append(&self, at: (&Topic, u32), key: &[u8], value: &[u8]) {
+        self.append_with(at, (key, value), 0, Vec::new());
+    }
+
+    /// Writes a record outside any transaction, stamped `time_ms` by the log.
+    pub fn append_with(&self, at: (&Topic, u32), record: (&[u8], &[u8]), time_ms: i64, headers: Vec<(String, Bytes)>) {
+        let (key, value) = record;
         let stored = Stored {
-            time_ms: 0,
+            time_ms,
             key: Some(Bytes::copy_from_slice(key)),
             value: Some(Bytes::copy_from_slice(value)),
-            headers: Vec::new(),
+            headers,
         };
         self.schedule.at_once(|world| {
             if let Some(partition) = world.partition_mut(at.0.as_str(), at.1) {
@@ -224,11 +232,11 @@ impl Process {
     }
 
     /// Runs on the calling thread until it is done or killed.
-    pub fn run(&self, work: impl FnOnce(&dyn Log) -> Result<(), Fault>) {
+    pub fn run(&self, work: impl FnOnce(Arc<dyn Log>) -> Result<(), Fault>) {
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             self.schedule.begin(self.id);
             let log = self.open()?;
-            work(&log)
+            work(Arc::new(log))
         }));
         let exit = match outcome {
             Ok(Ok(())) => Exit::Done,
