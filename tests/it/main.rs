@@ -12,6 +12,8 @@ mod holes;
 mod rotation;
 #[cfg(test)]
 mod schemas;
+#[cfg(test)]
+mod simulated;
 
 use std::path::PathBuf;
 

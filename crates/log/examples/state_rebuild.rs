@@ -195,10 +195,10 @@ fn open(asked: &Asked) -> Result<(), Failed> {
 /// As ids are: no order that would help the store.
 fn key(index: u64) -> [u8; 31] {
     let mut key = [0; 31];
-    key[0] = b'd';
-    for (place, chunk) in key[5..].chunks_mut(8).enumerate() {
-        let bytes = mixed(index ^ (place as u64) << 56).to_be_bytes();
-        chunk.copy_from_slice(&bytes[..chunk.len()]);
+    for (place, chunk) in key.chunks_mut(8).enumerate() {
+        for (byte, mixed) in chunk.iter_mut().zip(mixed(index ^ (place as u64) << 56).to_be_bytes()) {
+            *byte = mixed;
+        }
     }
     key
 }

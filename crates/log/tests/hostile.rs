@@ -14,39 +14,15 @@ mod step;
 #[path = "hostile/story.rs"]
 mod story;
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use countersign_log::kafka::hostile::{REMOVED, Removed};
+use countersign_log::kafka::hostile::{self, REMOVED, Removed};
 
 /// The schedules of every run.
 const SCHEDULES: u64 = 400;
 /// Within so many, each rule that is removed must be missed.
 const SEEDS_MAX: u64 = 1_500;
 
-/// The first seed of `0..count` whose schedule ends badly, and how.
 fn first_failure(count: u64, removed: Option<Removed>) -> Option<(u64, String)> {
-    let next = AtomicU64::new(0);
-    let failed = parking_lot::Mutex::new(None::<(u64, String)>);
-    std::thread::scope(|scope| {
-        for _ in 0..2 {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    // A lower seed may still be under way elsewhere; none is begun beyond a failure.
-                    if seed >= count || failed.lock().is_some() {
-                        return;
-                    }
-                    if let Err(why) = story::tell(seed, removed) {
-                        let mut first = failed.lock();
-                        if first.as_ref().is_none_or(|(known, _)| seed < *known) {
-                            *first = Some((seed, why));
-                        }
-                    }
-                }
-            });
-        }
-    });
-    failed.into_inner()
+    hostile::first_failure(count, 2, |seed| story::tell(seed, removed).map(drop))
 }
 
 #[test]

@@ -22,9 +22,11 @@ mod world;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use rdkafka::ClientConfig;
 
 use super::clients::Clients;
@@ -96,6 +98,36 @@ impl std::fmt::Debug for Process {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Process").field("id", &self.id).finish_non_exhaustive()
     }
+}
+
+/// The first seed of `0..count` whose schedule ends badly, and how. Schedules run on `threads` threads.
+pub fn first_failure(
+    count: u64,
+    threads: usize,
+    tell: impl Fn(u64) -> Result<(), String> + Sync,
+) -> Option<(u64, String)> {
+    let next = AtomicU64::new(0);
+    let failed = Mutex::new(None::<(u64, String)>);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    // A lower seed may still be under way elsewhere; none is begun beyond a failure.
+                    if seed >= count || failed.lock().is_some() {
+                        return;
+                    }
+                    if let Err(why) = tell(seed) {
+                        let mut first = failed.lock();
+                        if first.as_ref().is_none_or(|(known, _)| seed < *known) {
+                            *first = Some((seed, why));
+                        }
+                    }
+                }
+            });
+        }
+    });
+    failed.into_inner()
 }
 
 /// The caller's thread is the one process that sets the others up; only it may call what is here.
