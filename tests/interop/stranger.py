@@ -1,4 +1,4 @@
-"""What a stranger does with a receipt: RFC 8785, SHA-256 and a JOSE library, the JWKS document, and evidence.md. Nothing else."""
+"""What a stranger does with a receipt: RFC 8785, SHA-256 and a JOSE library, the JWKS document, and docs/contracts/receipt.md. Nothing else."""
 
 import base64
 import hashlib
@@ -79,7 +79,7 @@ def unix(timestamp):
 
 
 def verify_receipt(receipt, keys, payload=None):
-    """evidence.md section 4, for one receipt. `payload` is the normalised payload, as a value or as canonical bytes."""
+    """docs/contracts/receipt.md section 4, for one receipt. `payload` is the normalised payload, as a value or as canonical bytes."""
     assert set(receipt) == RECEIPT_MEMBERS, set(receipt) ^ RECEIPT_MEMBERS
     assert (receipt["v"], receipt["canon"], receipt["algo"]) == (1, "RFC8785", "sha256")
     assert receipt["receipt_hash"] == cid_of(without(receipt, "receipt_hash", "jws")), "hash_mismatch"

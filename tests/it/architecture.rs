@@ -1,4 +1,4 @@
-//! The arrows of DESIGN section 5, held over what cargo itself says.
+//! The arrows of ARCHITECTURE.md, held over what cargo itself says.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};

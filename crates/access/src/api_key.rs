@@ -1,4 +1,4 @@
-//! API keys: `csk_`, 256 random bits in base62, and a checksum so that secret scanners find them (feature 1).
+//! API keys: `csk_`, 256 random bits in base62, and a checksum so that secret scanners find them.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! Every refusal over HTTP: RFC 9457 `application/problem+json` with a stable code (api.md, "Errors").
+//! Every refusal over HTTP: RFC 9457 `application/problem+json` with a stable code (docs/contracts/http.md, "Errors").
 //!
 //! One table says what each code's status and title are; `docs/runbook/errors/` has a page for each.
 

@@ -1,4 +1,4 @@
-//! What an API key may do (feature 2).
+//! What an API key may do.
 
 use std::collections::BTreeSet;
 use std::fmt;

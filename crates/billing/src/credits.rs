@@ -1,4 +1,4 @@
-//! Compute credits: what a node's work is worth (feature 46).
+//! Compute credits: what a node's work is worth.
 
 use std::cmp::Ordering;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! Exact decimals, and amounts of a currency that come as one (feature 15).
+//! Exact decimals, and amounts of a currency that come as one.
 
 use std::cmp::Ordering;
 

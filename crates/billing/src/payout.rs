@@ -1,4 +1,4 @@
-//! What it costs to pay out (feature 42).
+//! What it costs to pay out.
 
 use serde::Deserialize;
 

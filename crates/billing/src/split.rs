@@ -1,4 +1,4 @@
-//! Dividing a total among parties (feature 41).
+//! Dividing a total among parties.
 
 use std::cmp::Reverse;
 

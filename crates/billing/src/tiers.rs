@@ -1,4 +1,4 @@
-//! Usage beyond what is reserved, priced by tiers (feature 53). One function for the running total and for the report.
+//! Usage beyond what is reserved, priced by tiers. One function for the running total and for the report.
 
 use crate::currency::Currency;
 use crate::money::{Minor, MoneyError, round_half_up};

@@ -1,4 +1,4 @@
-//! What a tenant pays a payee: integer minor units of a currency (api.md, conventions.md row `minor`).
+//! What a tenant pays a payee: integer minor units of a currency (docs/contracts/receipt.md section 3).
 
 use serde::{Deserialize, Serialize};
 

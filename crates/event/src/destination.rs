@@ -242,7 +242,7 @@ pub struct AddressRules {
     pub networks_allowed: Vec<IpNet>,
 }
 
-/// Judges everything that a host resolved to; one bad address denies (feature 19). Answers what may be dialled, in the
+/// Judges everything that a host resolved to; one bad address denies. Answers what may be dialled, in the
 /// order given: for a literal its own address, whatever was resolved.
 ///
 /// # Errors
@@ -272,7 +272,7 @@ pub fn dialable(
         .collect()
 }
 
-/// Whether an entry of the allowlist names this host and port (feature 18).
+/// Whether an entry of the allowlist names this host and port.
 pub fn allowed(destination: &Destination, allowlist: &Allowlist) -> bool {
     allowlist.names(destination)
 }

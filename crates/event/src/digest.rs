@@ -1,4 +1,4 @@
-//! SHA-256 digests and their one text form: `sha256:` and 64 lower-case hex digits (evidence.md section 2).
+//! SHA-256 digests and their one text form: `sha256:` and 64 lower-case hex digits (docs/contracts/receipt.md section 2).
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};

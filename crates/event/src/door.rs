@@ -1,4 +1,4 @@
-//! The JSON door: what may enter, and its canonical form, in one pass (evidence.md sections 1 and 2).
+//! The JSON door: what may enter, and its canonical form, in one pass (docs/contracts/receipt.md sections 1 and 2).
 //!
 //! Nothing is repaired or rounded: a document is refused with a stable code and the JSON pointer of the place.
 
@@ -9,7 +9,7 @@ pub mod written;
 
 use std::ops::Range;
 
-/// Bounds on a document (evidence.md section 1).
+/// Bounds on a document (docs/contracts/receipt.md section 1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Containers inside each other.
@@ -24,7 +24,7 @@ impl Default for Limits {
     }
 }
 
-/// Why a document was refused (conventions.md, door codes).
+/// Why a document was refused (docs/contracts/receipt.md section 1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DoorCode {
     /// A byte order mark, bad UTF-8 or a breach of RFC 8259.
@@ -55,7 +55,7 @@ impl DoorCode {
         }
     }
 
-    /// The problem's own `code` (api.md, Errors).
+    /// The problem's own `code` (docs/contracts/http.md, Errors).
     pub fn problem_code(self) -> &'static str {
         match self {
             Self::Malformed => "malformed_json",

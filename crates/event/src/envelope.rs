@@ -1,4 +1,4 @@
-//! What surrounds a record's value: its key, and the headers that other programs read (conventions.md).
+//! What surrounds a record's value: its key, and the headers that other programs read (docs/contracts/topics.md).
 
 use bytes::Bytes;
 

@@ -1,4 +1,4 @@
-//! When are two requests the same? When their fingerprints are equal (api.md, "same body").
+//! When are two requests the same? When their fingerprints are equal (docs/contracts/http.md, "same body").
 
 use crate::amount::Amount;
 use crate::canonical::write_string;

@@ -1,4 +1,4 @@
-//! How a producer on the request topic proves its tenant (feature 9; conventions.md, "foreign producers").
+//! How a producer on the request topic proves its tenant (docs/contracts/topics.md, Headers).
 //!
 //! HMAC-SHA256 over topic, record key and value, each after its length as 4 bytes big-endian, so that no part can be
 //! moved into its neighbour. The header says `v1,<base64>`.
@@ -59,7 +59,7 @@ mod tests {
         }
     }
 
-    /// Computed with Python's hmac module over the framing of conventions.md.
+    /// Computed with Python's hmac module over the framing of docs/contracts/topics.md.
     #[test]
     fn agrees_with_another_language() {
         let header = sign("secret", "exchange.requested.v1", b"acme:k", b"\x00\x01").unwrap();

@@ -1,4 +1,5 @@
-//! Names that are checked once, at the edge: inside, holding one means that it is well formed (evidence.md section 2).
+//! Names that are checked once, at the edge: inside, holding one means that it is well formed (docs/contracts/receipt.md
+//! section 2).
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -85,7 +86,7 @@ text_id!(
     is_idempotency_key
 );
 text_id!(
-    /// What ties the exchanges of one undertaking together (evidence.md section 3).
+    /// What ties the exchanges of one undertaking together (docs/contracts/receipt.md section 3).
     TraceId,
     "a trace id",
     "1 to 128 characters of A-Z a-z 0-9 . _ : -",
@@ -99,7 +100,7 @@ text_id!(
     is_exchange
 );
 text_id!(
-    /// An account's name within its tenant (conventions.md, ledger accounts).
+    /// An account's name within its tenant (docs/contracts/program.md, Names).
     Payee,
     "a payee",
     "[A-Za-z0-9][A-Za-z0-9._-]{0,63}",
@@ -120,7 +121,7 @@ const EXCHANGE_CHARACTERS: usize = 26;
 const EXCHANGE_DOMAIN: &[u8] = b"countersign/exchange/v1";
 
 impl ExchangeId {
-    /// The exchange that this tenant means by this key (evidence.md section 2).
+    /// The exchange that this tenant means by this key (docs/contracts/receipt.md section 2).
     pub fn derive(tenant: &TenantId, idempotency_key: &IdempotencyKey) -> Self {
         let mut hasher = Sha256::new();
         hasher.update(EXCHANGE_DOMAIN);

@@ -1,4 +1,5 @@
-//! Points in time as records and receipts have them: UTC, RFC 3339, exactly three decimals, `Z` (evidence.md section 3).
+//! Points in time as records and receipts have them: UTC, RFC 3339, exactly three decimals, `Z`
+//! (docs/contracts/receipt.md section 3).
 //!
 //! The proleptic Gregorian calendar without leap seconds, years 0000 to 9999. The clock is somebody else's.
 

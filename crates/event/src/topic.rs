@@ -65,7 +65,7 @@ pub struct Step {
 }
 
 impl Step {
-    /// Records that can never succeed (DESIGN R9).
+    /// Records that can never succeed (R9).
     pub fn dead_topic(&self) -> String {
         format!("{}.dead.v1", self.name)
     }
@@ -96,7 +96,7 @@ pub fn redo_topics() -> impl Iterator<Item = String> {
 pub enum Keep {
     /// The receipts themselves, and what the books are closed from.
     Forever,
-    /// Longer than the oldest backup that may be restored (DESIGN R12).
+    /// Longer than the oldest backup that may be restored (R12).
     Days(u32),
     /// The newest record of each key.
     Newest,
@@ -111,11 +111,11 @@ pub struct Layout {
     /// `None`: as many as the profile says.
     pub partitions: Option<u32>,
     pub keep: Keep,
-    /// Stamped by the log on append (DESIGN R2).
+    /// Stamped by the log on append (R2).
     pub log_append_time: bool,
 }
 
-/// Answer slots, fixed when the topics are made (conventions.md).
+/// Answer slots, fixed when the topics are made (docs/contracts/program.md).
 pub const ANSWER_SLOTS: u32 = 64;
 
 /// Every topic of the pipeline.

@@ -1,4 +1,4 @@
-//! Standard Webhooks, version v1: HMAC-SHA256 over `id.timestamp.body` (feature 9; standardwebhooks.com).
+//! Standard Webhooks, version v1: HMAC-SHA256 over `id.timestamp.body` (standardwebhooks.com).
 //!
 //! The reading half is open to other schemes, so that `proof` can add Ed25519 (v1a) without a second parser.
 

@@ -1,4 +1,4 @@
-//! Avro in the Confluent wire format: 0x00, the schema id as 4 bytes big-endian, the body (DESIGN section 4).
+//! Avro in the Confluent wire format: 0x00, the schema id as 4 bytes big-endian, the body (docs/contracts/topics.md).
 //!
 //! Ids are pinned in `schemas/ids.json`; the schemas themselves lie in `schemas/<topic>/<n>.avsc`.
 
@@ -18,7 +18,7 @@ pub enum WireError {
     /// Not the Confluent framing at all.
     #[error("the value is not in the Confluent wire format")]
     NotFramed,
-    /// A schema that this version does not know: on internal topics, wait for the deploy (DESIGN R9).
+    /// A schema that this version does not know: on internal topics, wait for the deploy (R9).
     #[error("schema id {0} is not known here")]
     UnknownSchema(u32),
     #[error("the body does not match schema {0}")]

@@ -32,7 +32,7 @@ pub enum LedgerError {
     Decide(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// What to do about an error (DESIGN section 2).
+/// What to do about an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Disposition {
     /// Nothing happened, and it may work later: the same call again, on a new connection.

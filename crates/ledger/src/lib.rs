@@ -1,7 +1,7 @@
 //! The books in a database: commands, entries, balances, volumes, and the outbox that tells the log of them.
 //!
 //! One database transaction holds the effects of a batch, its next input offsets and its outbox rows; its first statement
-//! is the fence (DESIGN R5). What is posted is decided elsewhere, in pure code, on [`Books`]: this crate loads them before
+//! is the fence (R5). What is posted is decided elsewhere, in pure code, on [`Books`]: this crate loads them before
 //! and writes them after. SQLite and PostgreSQL run the same statements and keep the same promises.
 //!
 //! Not in it: topics, records, fees, retries.

@@ -1,4 +1,4 @@
-//! Outbox rows and the chain over them (DESIGN R6).
+//! Outbox rows and the chain over them (R6).
 
 use sha2::{Digest, Sha256};
 

@@ -1,4 +1,4 @@
-//! The log inside one process, in one directory (DESIGN section 3).
+//! The log inside one process, in one directory.
 //!
 //! Promises: one atomic, synced batch holds the outputs, offsets and state of a transaction; nothing is acknowledged or
 //! seen before that sync; after an unclean end everything acknowledged is there, and of the rest whole batches or nothing;

@@ -1,6 +1,6 @@
 //! Apache Kafka by rdkafka: one consumer, two transactional producers and local stores for each session.
 //!
-//! What must hold is written in DESIGN R1 (offsets in every transaction), R3 (state and its changelog) and R7 (unknown
+//! What must hold is written in R1 (offsets in every transaction), R3 (state and its changelog) and R7 (unknown
 //! outcomes). A table of contents: `session` reads, stages and commits,
 //! `membership` and `assignment` say of what, `claim` whose the slot is; `transaction` owns the producers; `restore` and
 //! `store` the local state; `append` and `tail` serve the edges; `admin` makes topics; `fault` says what errors mean;

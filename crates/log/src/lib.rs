@@ -1,4 +1,4 @@
-//! The seam between the pipeline and what carries its records (DESIGN section 3).
+//! The seam between the pipeline and what carries its records.
 //!
 //! Two implementations keep the same promises, held to them by one conformance suite: [`kafka`] (rdkafka transactions)
 //! and [`embedded`] (fjall, one process, one directory). This crate is the only owner of both libraries.
@@ -107,7 +107,7 @@ pub struct TopicSpec {
     pub topic: Topic,
     pub partitions: u32,
     pub cleanup: Cleanup,
-    /// True: the log stamps each record on append (request topics, DESIGN R2).
+    /// True: the log stamps each record on append (request topics, R2).
     pub log_append_time: bool,
 }
 
@@ -122,7 +122,7 @@ pub enum Cleanup {
 }
 
 /// A consumer group and what it reads. `Log::apply` commits offset 0 for it on partitions that were never written to,
-/// so that later a missing offset is an error and never a rewind (DESIGN R3).
+/// so that later a missing offset is an error and never a rewind (R3).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {
     pub name: String,
@@ -202,14 +202,14 @@ impl fmt::Debug for Cause {
     }
 }
 
-/// Every failure of the log, by what the caller must do (DESIGN section 2: dispositions).
+/// Every failure of the log, by what the caller must do.
 #[derive(Debug)]
 pub enum Fault {
     /// Nothing happened; the same call may be made again.
     Retry(Cause),
     /// The open transaction is void: `recover`, then read again.
     Abort(Cause),
-    /// It may have happened: `recover` finds out (DESIGN R7).
+    /// It may have happened: `recover` finds out (R7).
     Unknown(Cause),
     /// Fenced, damaged or misconfigured: end the process (or this session) and start anew.
     Fatal(Cause),
@@ -325,13 +325,13 @@ pub trait Session {
     fn emit(&mut self, out: &Output<'_>) -> Result<(), Fault>;
 
     /// Outputs, state and offsets become durable and visible together. `next` names every partition that was touched,
-    /// even one whose offset did not move (DESIGN R1); a change of state in a partition that it leaves out is refused.
+    /// even one whose offset did not move (R1); a change of state in a partition that it leaves out is refused.
     fn commit(&mut self, next: &[Position]) -> Result<Committed, Fault>;
 
     /// Drops what is staged, fences earlier selves, and goes back to the committed offsets.
     fn recover(&mut self) -> Result<(), Fault>;
 
-    /// Reads on from these positions: for a step whose truth is a database (DESIGN R5). Nothing may be staged.
+    /// Reads on from these positions: for a step whose truth is a database (R5). Nothing may be staged.
     fn seek(&mut self, at: &[Position]) -> Result<(), Fault>;
 
     /// Gives up the partitions of the last `Polled::Revoke`.

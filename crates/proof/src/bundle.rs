@@ -1,4 +1,4 @@
-//! The bundle: one chain with the keys that it needs, signed as a whole (evidence.md section 5).
+//! The bundle: one chain with the keys that it needs, signed as a whole (docs/contracts/receipt.md section 5).
 
 use event::canonical::write_string;
 use event::digest::{Digest, digest_of};
@@ -136,7 +136,7 @@ pub(crate) struct BundleText {
 }
 
 impl BundleText {
-    /// Reads canonical text: members exactly as evidence.md section 5 has them.
+    /// Reads canonical text: members exactly as docs/contracts/receipt.md section 5 has them.
     pub(crate) fn from_canonical(canonical: &[u8]) -> Result<(Self, Exact<'_>), Failure> {
         let exact = Exact::read(canonical, "the bundle", MEMBERS)?;
         let text: Self =

@@ -1,4 +1,4 @@
-//! How receipts hang together (evidence.md section 4, "For a chain").
+//! How receipts hang together (docs/contracts/receipt.md section 4, "For a chain").
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;

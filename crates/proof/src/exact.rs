@@ -1,4 +1,5 @@
-//! Objects of canonical text that must have exactly the members that evidence.md lists, and what remains without some.
+//! Objects of canonical text that must have exactly the members that docs/contracts/receipt.md lists, and what remains
+//! without some.
 
 use std::ops::Range;
 

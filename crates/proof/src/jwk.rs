@@ -1,4 +1,5 @@
-//! Public keys as JWKs (RFC 7517, RFC 8037) and the ring of those that are trusted (evidence.md section 3, "Keys").
+//! Public keys as JWKs (RFC 7517, RFC 8037) and the ring of those that are trusted (docs/contracts/receipt.md section 3,
+//! "Keys").
 
 use std::collections::BTreeMap;
 
@@ -102,7 +103,8 @@ impl JwkText {
         if self.d.is_some() { Err(InvalidKey::Private) } else { self.to_public_key() }
     }
 
-    /// The public half, if everything that is said about it is true. Only `exp` may be absent (evidence.md section 3).
+    /// The public half, if everything that is said about it is true. Only `exp` may be absent (docs/contracts/receipt.md
+    /// section 3).
     pub(crate) fn to_public_key(&self) -> Result<PublicKey, InvalidKey> {
         let is_for_signing = self.usage.as_deref() == Some("sig");
         let is_eddsa = self.alg.as_deref() == Some("EdDSA");

@@ -1,4 +1,5 @@
-//! JWS compact serialisation with detached content (RFC 7515 appendix F), EdDSA only (RFC 8037; evidence.md section 3).
+//! JWS compact serialisation with detached content (RFC 7515 appendix F), EdDSA only (RFC 8037;
+//! docs/contracts/receipt.md section 3).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -25,7 +26,7 @@ impl Kind {
 
 /// A text that is not `BASE64URL(header) ".." BASE64URL(signature)` with exactly our header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the jws is not detached, or its header is not the one that evidence.md gives")]
+#[error("the jws is not detached, or its header is not the one that the contract gives")]
 pub struct InvalidJws;
 
 /// A JWS whose header was read. The signature's own text is judged when it is checked.

@@ -1,4 +1,4 @@
-//! The receipt, version 1: its members, its canonical form, and sealing (evidence.md section 3).
+//! The receipt, version 1: its members, its canonical form, and sealing (docs/contracts/receipt.md section 3).
 
 use event::amount::Amount;
 use event::canonical::write_string;
@@ -44,7 +44,7 @@ const MEMBERS: &[&str] = &[
 /// Where the exchange was allowed to go. A receipt exists only for what was allowed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
-    /// `no_forward` or `allowlisted` (conventions.md).
+    /// `no_forward` or `allowlisted`.
     pub reason: String,
     /// Lower-case ASCII, without port.
     pub host: Option<String>,
@@ -188,7 +188,7 @@ impl Receipt {
         Self::from_canonical(&canonical).map(|(receipt, _)| receipt)
     }
 
-    /// Reads canonical text: members exactly as evidence.md section 3 has them.
+    /// Reads canonical text: members exactly as docs/contracts/receipt.md section 3 has them.
     pub(crate) fn from_canonical(canonical: &[u8]) -> Result<(Self, Exact<'_>), Failure> {
         let exact = Exact::read(canonical, "the receipt", MEMBERS)?;
         Exact::read(exact.value("type"), "type", &["payload", "target"])?;

@@ -22,7 +22,7 @@ pub enum SealError {
     /// Hop 1 has no hop before and names its own chain; every other hop has one.
     #[error("hop, chain and prev_receipt_hash do not fit together")]
     Link,
-    /// A number that JSON readers would round (evidence.md section 1).
+    /// A number that JSON readers would round (docs/contracts/receipt.md section 1).
     #[error("a number is beyond 2^53-1")]
     UnsafeInteger,
     /// A bundle without receipts, or with one that is not of its chain.

@@ -1,4 +1,4 @@
-//! What a verifier answers: one verdict and the first failing check (evidence.md section 4).
+//! What a verifier answers: one verdict and the first failing check (docs/contracts/receipt.md section 4).
 
 use serde::{Serialize, Serializer};
 
@@ -51,7 +51,7 @@ impl Serialize for Code {
     }
 }
 
-/// The answer, with the members of `verify --json` (conventions.md) in their order.
+/// The answer, with the members of `verify --json` (docs/contracts/receipt.md section 4) in their order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Verdict {
     pub verdict: Code,

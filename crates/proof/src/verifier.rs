@@ -103,7 +103,8 @@ impl Verifier {
         &self.ring
     }
 
-    /// What each of these receipts shows by itself, in the order of evidence.md section 4; its place among others is left to
+    /// What each of these receipts shows by itself, in the order of docs/contracts/receipt.md section 4; its place among
+    /// others is left to
     /// [`crate::Chains`]. Some hundreds at a time are enough.
     pub fn check(&self, batch: &[Claimed<'_>]) -> Vec<Result<Link, Failure>> {
         let mut outcomes = Vec::with_capacity(batch.len());

@@ -1,4 +1,4 @@
-//! Standard Webhooks, version v1a: Ed25519 beside the HMAC of [`event::webhook`] (feature 9).
+//! Standard Webhooks, version v1a: Ed25519 beside the HMAC of [`event::webhook`].
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

@@ -1,4 +1,4 @@
-//! Records that can never succeed (DESIGN R9): kept whole, with the reason and where they lay.
+//! Records that can never succeed (R9): kept whole, with the reason and where they lay.
 
 use bytes::Bytes;
 use log::{Fault, Output, Record, Session, Topic};
@@ -19,7 +19,7 @@ pub const AT_HEADER: &str = "at";
 pub const BY_REFERENCE_HEADER: &str = "by-reference";
 /// On a redo topic: `topic:partition:offset` of the dead letter that it answers.
 pub const REDO_OF_HEADER: &str = "redo-of";
-/// DESIGN R11: `partition:offset:index` of the record that caused this one.
+/// R11: `partition:offset:index` of the record that caused this one.
 pub const CAUSE_HEADER: &str = "cause";
 /// The topic of `cause`, where it is not the step's own input (a redo topic).
 pub const CAUSE_TOPIC_HEADER: &str = "cause-topic";

@@ -135,7 +135,7 @@ fn advance(window: Window, kinds: &[u8], from: i64, to: i64, effects: &mut dyn E
     Ok(())
 }
 
-/// The time of the partitions in the batch that is being filled: it never runs backwards (DESIGN R2).
+/// The time of the partitions in the batch that is being filled: it never runs backwards (R2).
 #[derive(Debug, Default)]
 pub struct Clocks(std::collections::BTreeMap<u32, Clock>);
 

@@ -1,4 +1,4 @@
-//! The runner: it moves records through a pure step, one transaction for each batch (DESIGN R1, R2, R9).
+//! The runner: it moves records through a pure step, one transaction for each batch (R1, R2, R9).
 //!
 //! A [`Step`] decides; the runner reads, calls, commits, recovers, parks and counts. It knows nothing of exchanges.
 
@@ -21,7 +21,7 @@ pub use runner::{Outcome, RunOptions, run};
 pub use staging::Cells;
 pub use stop::Stop;
 
-/// One record that a step wants written. The runner adds the header `cause` (DESIGN R11).
+/// One record that a step wants written. The runner adds the header `cause` (R11).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Emit {
     pub topic: Topic,
@@ -38,7 +38,7 @@ pub struct Reject {
     /// Stable code.
     pub reason: &'static str,
     pub detail: String,
-    /// The tenant it counts under: `-` for records that proved none (DESIGN R10).
+    /// The tenant it counts under: `-` for records that proved none (R10).
     pub tenant: String,
 }
 
@@ -84,7 +84,7 @@ pub trait Effects {
     fn emit(&mut self, emit: Emit) -> Result<(), Fault>;
 }
 
-/// A synchronous function from (record, state) to effects: no clock, no randomness, no network (DESIGN R2).
+/// A synchronous function from (record, state) to effects: no clock, no randomness, no network (R2).
 ///
 /// What a step keeps in `self` between records is a cache only: `reset` drops it whenever a batch is given up.
 pub trait Step: Send {

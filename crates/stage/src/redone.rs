@@ -1,4 +1,4 @@
-//! What was redone once is not done again (DESIGN R4, R9): the guard of steps whose state does not show it by itself.
+//! What was redone once is not done again (R4, R9): the guard of steps whose state does not show it by itself.
 //!
 //! A dead letter may go back twice: by two operators, or because nobody knew whether the first time had come to anything.
 //! A step that has refused a record has made nothing of it, so the first redo that succeeds is the only one that may. It

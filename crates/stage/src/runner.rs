@@ -54,7 +54,7 @@ const BACKOFF_FIRST: Duration = Duration::from_millis(20);
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
 /// How both logs say that an output does not fit.
 const TOO_LARGE: &str = "record_too_large";
-/// A record that panics this often at one position is parked (DESIGN R9).
+/// A record that panics this often at one position is parked (R9).
 const PANICS_MAX: u32 = 2;
 
 /// Runs a step until `stop`, on the calling thread.

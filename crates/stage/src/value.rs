@@ -1,4 +1,4 @@
-//! Reading a record's value: what an unreadable one means (DESIGN R9), decided in one place.
+//! Reading a record's value: what an unreadable one means (R9), decided in one place.
 
 use std::fmt::Display;
 

@@ -31,7 +31,7 @@ use crate::place::{CauseOf, Place};
 
 /// An hour in milliseconds; hours are half-open windows named by their start.
 pub(crate) const HOUR_MS: i64 = 3_600_000;
-/// The tenant of records that proved none (DESIGN R10).
+/// The tenant of records that proved none (R10).
 pub(crate) const NOBODY: &str = "-";
 
 /// One tenant, one hour of admission.
@@ -84,7 +84,7 @@ pub(crate) struct Open {
     dead_letters: BTreeMap<Place, DeadLetter>,
     /// Dead letters that were redone before they could be taken back: they never count.
     redone: BTreeSet<Place>,
-    /// Highest cause by written partition and source partition (DESIGN R11).
+    /// Highest cause by written partition and source partition (R11).
     highest: BTreeMap<String, (u64, u32)>,
     /// What is wrong for good, by the record that shows it.
     wrong: BTreeMap<Place, Gap>,
@@ -205,7 +205,7 @@ impl Books {
         self.wrong(at.clone(), Gap::new(GapKind::Repeat, cell, at, detail));
     }
 
-    /// The cause of a record that must have one, checked to be higher than the one before it (DESIGN R11).
+    /// The cause of a record that must have one, checked to be higher than the one before it (R11).
     fn cause(&mut self, record: &Record, input: &str, cell: &Cell) -> Option<Place> {
         let at = Place::of(record);
         let Some(CauseOf { place, index }) = CauseOf::read(record, input) else {

@@ -1,4 +1,4 @@
-//! What is counted for one tenant and hour, and the equations of DESIGN R10 over it.
+//! What is counted for one tenant and hour, and the equations of R10 over it.
 
 use std::ops::AddAssign;
 

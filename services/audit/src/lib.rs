@@ -1,4 +1,4 @@
-//! audit: the books of DESIGN R10, by another road than the steps took.
+//! audit: the books of R10, by another road than the steps took.
 //!
 //! | | |
 //! |---|---|

@@ -71,7 +71,7 @@ impl Place {
     }
 }
 
-/// The header `cause` (DESIGN R11).
+/// The header `cause` (R11).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CauseOf {
     pub(crate) place: Place,

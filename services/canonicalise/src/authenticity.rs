@@ -1,4 +1,4 @@
-//! Who wrote a request: every record proves its tenant by an HMAC (feature 9, conventions.md "foreign producers").
+//! Who wrote a request: every record proves its tenant by an HMAC (docs/contracts/topics.md, Headers).
 //!
 //! Ingest signs too, with a credential of its own that may write for every tenant; so an unsigned record is refused
 //! whether or not the broker has ACLs (docs/adr/0003).

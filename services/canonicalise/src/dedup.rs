@@ -1,4 +1,4 @@
-//! Which keys are used up, and for how long (feature 14).
+//! Which keys are used up, and for how long.
 
 use event::id::ExchangeId;
 use event::wire::{DedupEntry, Wire};

@@ -8,7 +8,7 @@ use log::{Record, Topic};
 use serde_json::json;
 use stage::{Effects, Emit, Reject, StepError};
 
-/// Why an exchange is refused after acceptance: the answer of that exchange for ever (api.md).
+/// Why an exchange is refused after acceptance: the answer of that exchange for ever (docs/contracts/http.md).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Refusal {
     pub(crate) status: i32,

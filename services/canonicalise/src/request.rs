@@ -39,14 +39,14 @@ pub(crate) struct Admissible {
 }
 
 impl<'a> Examined<'a> {
-    /// Sends the payload through the JSON door (evidence.md section 1).
+    /// Sends the payload through the JSON door (docs/contracts/receipt.md section 1).
     pub(crate) fn new(request: &'a ExchangeRequested, limits: &Limits) -> Self {
         let mut canonical = Vec::with_capacity(request.payload.len());
         let passed = canonicalise_at("/payload", &request.payload, limits, &mut canonical);
         Self { request, canonical: passed.map(|()| canonical), amount: request.amount.as_ref().map(amount_of) }
     }
 
-    /// What tells one request from another under the same key (api.md).
+    /// What tells one request from another under the same key (docs/contracts/http.md).
     pub(crate) fn fingerprint(&self) -> Digest {
         let valid = self.amount.as_ref().and_then(|amount| amount.as_ref().ok());
         let parts = |payload| RequestParts {
@@ -113,7 +113,7 @@ fn invalid(pointer: &str, fault: &str, detail: String) -> Refusal {
     Refusal::at(422, "invalid_request", pointer, fault, detail)
 }
 
-/// The statuses of api.md for what the door refuses.
+/// The statuses of docs/contracts/http.md for what the door refuses.
 fn of_door(refused: door::Refusal) -> Refusal {
     let code = refused.code.problem_code();
     let status = match code {
@@ -134,7 +134,7 @@ fn amount_of(wire: &WireAmount) -> Result<Amount, AmountFault> {
     })
 }
 
-/// Where the payload may go (feature 18). What the name resolves to is judged when it is dialled.
+/// Where the payload may go. What the name resolves to is judged when it is dialled.
 fn policy(forward_url: Option<&str>, allowlist: &[String]) -> Result<(&'static str, Option<String>), Refusal> {
     let Some(url) = forward_url else { return Ok(("no_forward", None)) };
     let destination =

@@ -23,7 +23,7 @@ use crate::request::{Examined, is_denied};
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub window: Window,
-    /// Of the payload (evidence.md section 1).
+    /// Of the payload (docs/contracts/receipt.md section 1).
     pub limits: Limits,
     /// Partitions of `exchange.requested.v1`: a foreign record must lie where its key belongs.
     pub partitions: u32,
@@ -38,7 +38,7 @@ pub struct Canonicalise {
     directory: Arc<Directory>,
     refresh: Refresh,
     writer: Writer,
-    /// `admitted_at = max(last in the partition, append time)` (DESIGN R2).
+    /// `admitted_at = max(last in the partition, append time)` (R2).
     clocks: Clocks,
 }
 

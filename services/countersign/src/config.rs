@@ -1,4 +1,4 @@
-//! Configuration: defaults, then a file, then the environment; unknown keys are refused (conventions.md).
+//! Configuration: defaults, then a file, then the environment; unknown keys are refused (docs/contracts/program.md).
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

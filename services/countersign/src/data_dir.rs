@@ -1,4 +1,4 @@
-//! The data directory: what lies where (conventions.md), and who is running in it.
+//! The data directory: what lies where (docs/contracts/program.md), and who is running in it.
 
 use std::fs;
 use std::io::{self, Write as _};

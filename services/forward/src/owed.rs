@@ -65,7 +65,7 @@ pub fn cell_key(pending: &PendingDelivery) -> Vec<u8> {
     [&[PENDING], pending.exchange_id.as_bytes()].concat()
 }
 
-/// `cause` of an outcome and, where it is not the input, the topic of that cause (DESIGN R11).
+/// `cause` of an outcome and, where it is not the input, the topic of that cause (R11).
 pub fn cause_of(pending: &PendingDelivery) -> (String, Option<&str>) {
     match pending.source.rsplitn(3, ':').collect::<Vec<_>>().as_slice() {
         [offset, partition, topic] => (format!("{partition}:{offset}:0"), Some(topic)),

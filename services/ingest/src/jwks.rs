@@ -1,4 +1,4 @@
-//! Every public key that may still be needed, from `signing_key.v1` (evidence.md section 3, "Keys").
+//! Every public key that may still be needed, from `signing_key.v1` (docs/contracts/receipt.md section 3, "Keys").
 
 use std::collections::BTreeMap;
 

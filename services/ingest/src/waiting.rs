@@ -1,4 +1,4 @@
-//! Who waits for which answer (DESIGN section 1, "The answer path").
+//! Who waits for which answer (ARCHITECTURE.md, "Answer").
 //!
 //! A nonce per request leads from the answer's record to the one who waits. Nobody waiting is normal: the client has
 //! gone, or this process was restarted; the answer is in the log for whoever asks again.

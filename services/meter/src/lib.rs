@@ -24,7 +24,7 @@ use stage::redone::{Asked, Redone};
 use stage::value::{UnknownSchema, read};
 use stage::{Effects, StepError};
 
-/// A redo topic is fed by operators, so what this version cannot read goes back to the dead letters (DESIGN R9).
+/// A redo topic is fed by operators, so what this version cannot read goes back to the dead letters (R9).
 fn decode<T: Wire>(record: &log::Record, own_input: &str) -> Result<T, StepError> {
     let unknown = if record.topic.as_str() == own_input { UnknownSchema::Wait } else { UnknownSchema::Reject };
     read(record, T::decode, WireError::is_unknown_schema, unknown)

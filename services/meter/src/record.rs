@@ -21,7 +21,7 @@ pub struct Record {
 }
 
 impl Record {
-    /// `tariff_version` is recorded in each command: settle prices by it (DESIGN R2).
+    /// `tariff_version` is recorded in each command: settle prices by it (R2).
     pub fn new(tariff_version: &str) -> Self {
         Self {
             usage: Topic::new(USAGE_RECORDED),
@@ -88,7 +88,7 @@ impl Step for Record {
             value: Some(encode(&usage)?),
             headers: public_headers(USAGE_RECORDED, &sealed.tenant, &sealed.exchange_id, traceparent),
         })?;
-        // Zero seals and posts nothing (conventions.md).
+        // Zero seals and posts nothing.
         let Some(amount) = sealed.amount.as_ref().filter(|amount| amount.minor > 0) else {
             return Ok(());
         };

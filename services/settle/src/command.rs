@@ -92,7 +92,7 @@ pub fn parse(record: &Record, input: Input, dead: &Topic) -> Result<Item, String
     Ok(Item { source, what, cause, traceparent: record.header(TRACEPARENT).map(<[u8]>::to_vec), already })
 }
 
-/// A dead letter for a record whose reading panicked (DESIGN R9).
+/// A dead letter for a record whose reading panicked (R9).
 pub(crate) fn panicked(record: &Record, input: Input, dead: &Topic) -> Item {
     let reject =
         Reject { reason: "panicked", detail: "reading the record panicked twice".to_owned(), tenant: "-".to_owned() };

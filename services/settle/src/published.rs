@@ -1,4 +1,4 @@
-//! Reading back what the relay has published, to give it to a database that has lost it (DESIGN R6).
+//! Reading back what the relay has published, to give it to a database that has lost it (R6).
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The relay: outbox rows and how far they are published, in one transaction of the log (DESIGN R6).
+//! The relay: outbox rows and how far they are published, in one transaction of the log (R6).
 
 use event::wire::{RelayPosition, Wire};
 use ledger::{GENESIS, OutboxRow, RowHash};

@@ -1,5 +1,5 @@
 //! A database that lost commits which were published already takes them back: the rows as they were published, never
-//! decided again (DESIGN R6). The chain of row hashes proves them before anything is written.
+//! decided again (R6). The chain of row hashes proves them before anything is written.
 
 use std::collections::VecDeque;
 use std::time::Duration;

@@ -429,7 +429,7 @@ impl Writer<'_> {
     }
 }
 
-/// Reads a record; one that panics twice is a dead letter (DESIGN R9).
+/// Reads a record; one that panics twice is a dead letter (R9).
 fn read(record: &Record, input: Input, dead: &Topic) -> Result<Item, String> {
     let once = || catch_unwind(AssertUnwindSafe(|| parse(record, input, dead)));
     let item = match once().or_else(|_| once()) {

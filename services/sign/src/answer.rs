@@ -10,7 +10,7 @@ use stage::{Effects, Emit, Reject, StepError};
 
 use crate::chain::encode;
 
-/// Why a chain refuses an exchange (api.md, 409).
+/// Why a chain refuses an exchange (docs/contracts/http.md, 409).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Refusal {
     pub(crate) code: &'static str,
@@ -121,7 +121,7 @@ pub(crate) fn reply_of(record: &Record) -> Option<Reply> {
     record.header(REPLY).and_then(Reply::parse)
 }
 
-/// The body of a 201 (api.md): payload and receipt go in as the bytes they are.
+/// The body of a 201 (docs/contracts/http.md): payload and receipt go in as the bytes they are.
 pub(crate) fn created(sealed: &ExchangeSealed) -> Result<Vec<u8>, StepError> {
     #[derive(serde::Serialize)]
     struct Created<'a> {

@@ -1,4 +1,4 @@
-//! Reading a sealed record back: the log is the receipt store (DESIGN section 1).
+//! Reading a sealed record back: the log is the receipt store.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

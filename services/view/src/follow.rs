@@ -131,7 +131,7 @@ impl<'a> Follower<'a> {
                         break;
                     }
                     backoff = (backoff * 2).min(BACKOFF_MAX);
-                    // The batch may or may not be stored: only the database knows (DESIGN R5).
+                    // The batch may or may not be stored: only the database knows (R5).
                     match self.load() {
                         Err(ViewError::Log(fault @ Fault::Fatal(_))) => return Err(ViewError::Log(fault)),
                         Err(error) => {
@@ -159,7 +159,7 @@ impl<'a> Follower<'a> {
         let next = tail.positions();
         let begun = Instant::now();
         let mut rows = Rows::default();
-        // Everything of a partition from here on waits for a version that can read it (DESIGN R9).
+        // Everything of a partition from here on waits for a version that can read it (R9).
         let mut held: Places = Places::new();
         for record in &batch.records {
             let place = (record.topic.clone(), record.partition);

@@ -1,4 +1,5 @@
-//! The bodies of the answers (api.md): times in RFC 3339, money as `{"currency","minor"}` with the integer as a string.
+//! The bodies of the answers (docs/contracts/http.md): times in RFC 3339, money as `{"currency","minor"}` with the
+//! integer as a string.
 
 use event::time::Timestamp;
 use event::wire::Transfer;
@@ -82,7 +83,7 @@ pub struct ExchangeView {
     pub status: Status,
     /// when it was admitted; while it is not decided, when the request came
     pub at: String,
-    /// the receipt (evidence.md section 3), once sealed
+    /// the receipt (docs/contracts/receipt.md section 3), once sealed
     #[schema(value_type = Option<Object>)]
     pub receipt: Option<Value>,
     /// `{status, code, detail, errors, decided_by}`, once refused

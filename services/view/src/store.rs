@@ -1,4 +1,4 @@
-//! Writes: a batch's rows and its positions in one transaction (DESIGN R5), and wiping all of it.
+//! Writes: a batch's rows and its positions in one transaction (R5), and wiping all of it.
 
 use log::{Position, Topic};
 

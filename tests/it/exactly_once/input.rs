@@ -371,7 +371,7 @@ pub(super) fn digest(bytes: &[u8]) -> String {
     })
 }
 
-/// evidence.md section 2, written again.
+/// docs/contracts/receipt.md section 2, written again.
 fn exchange_id(tenant: &str, idempotency_key: &str) -> String {
     const DIGITS: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
     let mut hash = Sha256::new();

@@ -1,4 +1,4 @@
-//! Which addresses may be dialled (feature 19): what the IANA special-purpose registries list as not globally
+//! Which addresses may be dialled: what the IANA special-purpose registries list as not globally
 //! reachable is denied, and with it multicast, everything outside 2000::/3, and platform addresses that look public.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

@@ -1,4 +1,4 @@
-//! Which hosts a tenant may name (feature 18).
+//! Which hosts a tenant may name.
 
 use std::str::FromStr;
 

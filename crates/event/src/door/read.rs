@@ -65,7 +65,7 @@ pub(super) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// Refuses what is not UTF-8 or begins with a byte order mark (evidence.md section 1).
+    /// Refuses what is not UTF-8 or begins with a byte order mark (docs/contracts/receipt.md section 1).
     pub(super) fn new(bytes: &'a [u8]) -> Result<Self, Fault> {
         if bytes.starts_with(b"\xef\xbb\xbf") {
             return Err(Fault::new(DoorCode::Malformed, 0, "the document begins with a byte order mark"));
@@ -256,7 +256,7 @@ impl<'a> Reader<'a> {
         Ok(digits.iter().fold(0, |value, &digit| value << 4 | char::from(digit).to_digit(16).unwrap_or(0)))
     }
 
-    /// A number, by the rule of evidence.md section 1.
+    /// A number, by the rule of docs/contracts/receipt.md section 1.
     pub(super) fn number(&mut self, out: &mut Vec<u8>) -> Result<(), Fault> {
         let start = self.at;
         let number = self.number_text()?;

@@ -3,7 +3,7 @@
 use super::read::{Fault, Form, Reader};
 use super::{DoorCode, Refusal, push_pointer};
 
-/// Containers inside each other that [`read`] follows; the bound of a payload (evidence.md section 1).
+/// Containers inside each other that [`read`] follows; the bound of a payload (docs/contracts/receipt.md section 1).
 const DEPTH_MAX: usize = 64;
 
 /// A JSON value whose numbers keep their spelling and whose members keep their order.

@@ -38,7 +38,7 @@ pub struct ExchangeRequested {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Admission {
     pub idempotency_key: String,
-    /// SHA-256 as in api.md
+    /// SHA-256 as in docs/contracts/http.md
     #[serde(with = "apache_avro::serde::bytes")]
     pub fingerprint: Vec<u8>,
     pub payload_type: String,

@@ -14,7 +14,7 @@ const DURABILITY: &str = "SELECT 'synchronous_commit ' || current_setting('synch
 mod statements;
 pub(super) use statements::*;
 
-/// Connects; a commit that answers before it is on disk would break DESIGN R5, whatever the server's default is.
+/// Connects; a commit that answers before it is on disk would break R5, whatever the server's default is.
 pub(super) async fn connect(options: &PgConnectOptions) -> Result<Link, sqlx::Error> {
     let mut link = options.connect().await?;
     link.execute(

@@ -108,7 +108,7 @@ where
     Ok(Applied { progress, rows: books.rows.len() })
 }
 
-/// The first statement of every batch (DESIGN R5). `None`: somebody else has been here.
+/// The first statement of every batch (R5). `None`: somebody else has been here.
 async fn fence(link: &mut Link, batch: &Batch) -> Outcome<Option<Books>> {
     let row = sqlx::query(
         "UPDATE progress SET command_next = $1, redo_next = $2 \

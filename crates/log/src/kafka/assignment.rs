@@ -58,7 +58,7 @@ impl<D: Driver> KafkaSession<D> {
         Polled::Revoke { partitions: partitions.into_iter().collect(), lost }
     }
 
-    /// Committed offsets, then state, then reading: in this order (DESIGN R3).
+    /// Committed offsets, then state, then reading: in this order (R3).
     pub(super) fn enter(&mut self, partitions: &[u32]) -> Result<(), Fault> {
         self.staged.clear();
         self.check_partitions()?;

@@ -30,7 +30,7 @@ pub(super) struct Clients<D: Driver = Librdkafka> {
     pub(super) watchdog: Watchdog,
     /// Answers ends up to the last stable offset.
     committed: D::Reader,
-    /// Answers ends with open transactions (DESIGN R3).
+    /// Answers ends with open transactions (R3).
     uncommitted: D::Reader,
     /// A client can ask for the offsets of its own group alone.
     groups: Mutex<HashMap<String, Arc<D::Reader>>>,

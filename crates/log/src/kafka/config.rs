@@ -70,7 +70,7 @@ pub struct Timings {
     pub fetch_wait: Duration,
     /// `append` gives up on a record after this long; whether it lies in the log is then unknown.
     pub append: Duration,
-    /// A producer whose commit took longer is not used again: its retried end may still be on the way (DESIGN R7).
+    /// A producer whose commit took longer is not used again: its retried end may still be on the way (R7).
     pub slow_commit: Duration,
     /// How often the partition counts under a session are compared with what they were.
     pub partitions_check: Duration,

@@ -124,7 +124,7 @@ fn reading(code: Option<Code>, detail: String, error: KafkaError) -> Fault {
     }
 }
 
-/// Only an error that says so leaves the outcome known; a time-out, a fatal or an unclassified one does not (DESIGN R7).
+/// Only an error that says so leaves the outcome known; a time-out, a fatal or an unclassified one does not (R7).
 fn committing(detail: String, error: KafkaError, verdict: Option<Verdict>) -> Fault {
     // The flush comes before the end is asked for.
     let is_void = matches!(verdict, Some(Verdict::RequiresAbort)) || matches!(error, KafkaError::Flush(_));

@@ -1,4 +1,4 @@
-//! Brings the local stores of an assignment to where the committed offsets are (DESIGN R3).
+//! Brings the local stores of an assignment to where the committed offsets are (R3).
 //!
 //! Commit markers land broker by broker, so a reader that stops at the last stable offset may miss the last transaction
 //! and then admit duplicates (KAFKA-10167). Therefore the end with open transactions is asked for, after the offsets

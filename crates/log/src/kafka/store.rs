@@ -2,7 +2,7 @@
 //!
 //! A store is one database at `<state_dir>/<group>/<partition>` with the cells, a header that says whose they are, and
 //! how far they go. Each commit is applied as one atomic batch, unsynced: what a crash of the machine takes, the
-//! changelog gives back (DESIGN R3).
+//! changelog gives back (R3).
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};

@@ -1,6 +1,6 @@
 //! The id of a topic, which rdkafka's safe interface does not tell.
 //!
-//! A store must notice when its changelog was deleted and made anew under the same name (DESIGN R3). Everything else
+//! A store must notice when its changelog was deleted and made anew under the same name (R3). Everything else
 //! that could mark a topic (a first record, a group offset, a setting) is lost to compaction, expiry or an operator.
 
 #![expect(

@@ -1,4 +1,4 @@
-//! Two transactional producers in strict turn (DESIGN section 6), and the throwing away of both (R7).
+//! Two transactional producers in strict turn, and the throwing away of both (R7).
 //!
 //! A small transaction of one producer waits for the markers of the one before. The next one is begun by the other
 //! producer, but only after the commit before has returned, so their order is that of one.
@@ -53,7 +53,7 @@ struct End {
 #[derive(Default)]
 pub(super) struct Deliveries {
     delivered: Mutex<Delivered>,
-    /// A connection was lost while a transaction was open: a request of it may arrive late (DESIGN R7).
+    /// A connection was lost while a transaction was open: a request of it may arrive late (R7).
     disturbed: AtomicBool,
 }
 

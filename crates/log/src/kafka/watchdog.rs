@@ -1,4 +1,4 @@
-//! A call into librdkafka that hangs can be neither cancelled nor dropped: then the process must end (DESIGN R7).
+//! A call into librdkafka that hangs can be neither cancelled nor dropped: then the process must end (R7).
 
 use std::sync::{Arc, Weak};
 use std::thread;

@@ -1,4 +1,4 @@
-//! The broker dies and comes back under a running session (DESIGN R7): outcomes become unknown and are found out.
+//! The broker dies and comes back under a running session (R7): outcomes become unknown and are found out.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -38,7 +38,7 @@ fn commits_are_measured() {
     }
 }
 
-/// With every commit called slow, each is the last of its producer (DESIGN R7).
+/// With every commit called slow, each is the last of its producer (R7).
 #[test]
 fn a_slow_commit_counts_and_its_producer_is_replaced() {
     let state_dir = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! The worked example of evidence.md, byte for byte.
+//! The worked example of docs/contracts/receipt.md, byte for byte.
 
 use event::digest::digest_of;
 use event::door::{Limits, canonicalise};

@@ -165,7 +165,7 @@ impl Books {
 }
 
 /// Where a request counts while nobody has decided it: under the tenant it names only where it needs no proof, as ingest's
-/// own do not (DESIGN R10).
+/// own do not (R10).
 pub(super) fn claimed_cell(record: &Record) -> Cell {
     let signed = record.header(event::envelope::KEY_ID).is_some();
     let requested = record.value.as_deref().filter(|_| !signed).and_then(|value| ExchangeRequested::decode(value).ok());

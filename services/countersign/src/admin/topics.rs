@@ -116,7 +116,7 @@ pub(crate) fn check(log: &dyn Log, config: &Config) -> Result<TopicsAnswer, Trou
     Ok(TopicsAnswer { topics, groups_without_offset: without_offset(log)? })
 }
 
-/// DESIGN R3: a missing offset is an error, never a rewind.
+/// R3: a missing offset is an error, never a rewind.
 fn without_offset(log: &dyn Log) -> Result<Vec<String>, Trouble> {
     let mut lacking = Vec::new();
     for group in groups() {

@@ -1,4 +1,5 @@
-//! `producers create|list|revoke`: who may write to the request topic directly, signing each record (conventions.md).
+//! `producers create|list|revoke`: who may write to the request topic directly, signing each record
+//! (docs/contracts/topics.md).
 
 use std::process::ExitCode;
 

@@ -58,7 +58,7 @@ impl Courier<'_> {
     }
 }
 
-/// Reads a record; one that panics twice is a dead letter (DESIGN R9).
+/// Reads a record; one that panics twice is a dead letter (R9).
 fn read(record: &Record) -> Result<Option<PendingDelivery>, StepError> {
     let once = || catch_unwind(AssertUnwindSafe(|| owed::owed(record, now_ms())));
     once().or_else(|_| once()).unwrap_or_else(|_| {

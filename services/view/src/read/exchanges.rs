@@ -43,7 +43,7 @@ pub(crate) struct ExchangeFilter {
     pub(crate) limit: i64,
 }
 
-/// An exchange that only refused records named is not there (DESIGN R10): every claim was withdrawn.
+/// An exchange that only refused records named is not there (R10): every claim was withdrawn.
 const VISIBLE: &str = " AND (e.standing > 0 OR e.origin = 9223372036854775807 OR EXISTS (SELECT 1 FROM hop h \
     WHERE h.exchange_id = e.exchange_id AND h.topic = 'exchange.requested.v1' AND h.void = 0))";
 

@@ -49,7 +49,7 @@ impl Rows {
         }
     }
 
-    /// The record at `source` proved no tenant: it says nothing about the exchange that it named (DESIGN R10).
+    /// The record at `source` proved no tenant: it says nothing about the exchange that it named (R10).
     fn withdraw(&mut self, source: &str) {
         let mut parts = source.rsplitn(3, ':');
         let (Some(offset), Some(partition), Some(topic)) = (parts.next(), parts.next(), parts.next()) else { return };
