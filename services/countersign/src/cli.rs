@@ -66,7 +66,7 @@ pub(crate) enum Command {
     /// API keys of tenants
     #[command(subcommand)]
     Keys(crate::commands::keys::KeysCommand),
-    /// Keys that sign receipts: a new one without a gap, and which there are
+    /// Keys that sign receipts and bundles: a new one without a gap, and which there are
     #[command(subcommand)]
     SigningKeys(crate::commands::signing_keys::SigningKeysCommand),
     /// Settings of tenants

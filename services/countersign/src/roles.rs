@@ -12,6 +12,7 @@ use event::id::TenantId;
 use event::topic;
 use log::{Log, Member, Topic};
 use sign::{SealedLookup, Sign};
+use signing::{KeyFileError, KeyFiles, Keyring, Use};
 use stage::expiring::Window;
 use stage::{RunOptions, Step, Stop};
 
@@ -170,17 +171,31 @@ pub(crate) fn canonicalise(shared: &Shared, crew: &mut Crew, config: &Config) ->
 }
 
 /// The keys that sign receipts, made at first start and listed for everybody before the first signature.
-pub(crate) fn signing_keys(log: Arc<dyn Log>, data: &DataDir) -> Result<sign::Keyring, Failure> {
-    let seed: [u8; 32] = rand::random();
-    sign::Keyring::open(&data.signing(), &seed, log, unix_seconds).doing("the signing keys cannot be used")
+pub(crate) fn signing_keys(log: Arc<dyn Log>, data: &DataDir) -> Result<Keyring, Failure> {
+    keyring(log, KeyFiles::new(data.signing(), Use::Receipts)).doing("the signing keys cannot be used")
 }
 
-pub(crate) fn sign(shared: &Shared, crew: &mut Crew, keys: sign::Keyring) -> Result<(), Failure> {
+/// The keys that sign bundles, likewise.
+pub(crate) fn bundle_keys(log: Arc<dyn Log>, data: &DataDir) -> Result<Keyring, Failure> {
+    keyring(log, KeyFiles::new(data.signing(), Use::Bundles)).doing("the bundle keys cannot be used")
+}
+
+fn keyring(log: Arc<dyn Log>, files: KeyFiles) -> Result<Keyring, KeyFileError> {
+    let seed: [u8; 32] = rand::random();
+    Keyring::open(files, &seed, log, unix_seconds)
+}
+
+/// Takes up new keys until the stop.
+pub(crate) fn follow_keys(crew: &mut Crew, thread: &str, keys: &Keyring) -> Result<(), Failure> {
     let followed = keys.clone();
-    crew.spawn("sign-keys", move |stop| {
+    crew.spawn(thread, move |stop| {
         followed.follow(stop);
         Ok(())
-    })?;
+    })
+}
+
+pub(crate) fn sign(shared: &Shared, crew: &mut Crew, keys: Keyring) -> Result<(), Failure> {
+    follow_keys(crew, "sign-keys", &keys)?;
     let settings = sign::Settings { window: shared.window, keys };
     shared.run_step(crew, "sign", Sign::new(settings, SealedLookup::new(Arc::clone(&shared.log))))
 }
@@ -238,13 +253,6 @@ fn address_rules(config: &Config) -> Result<AddressRules, Failure> {
 pub(crate) fn unix_seconds() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
-}
-
-/// The key that signs bundles, listed for everybody before the first bundle.
-pub(crate) fn bundle_key(log: &dyn Log, signing: &std::path::Path) -> Result<view::BundleKey, Failure> {
-    let key = view::BundleKey::open(signing, unix_seconds()).doing("the bundle key cannot be used")?;
-    key.publish(log).doing("the bundle key cannot be published")?;
-    Ok(key)
 }
 
 pub(crate) fn audit(shared: &Shared, crew: &mut Crew, substrate: &Substrate) -> Result<(), Failure> {

@@ -183,16 +183,17 @@ impl Process {
         let (config, data) = (&self.substrate.config, &self.substrate.data);
         let database = admin::model::database(config, data);
         let view = View::open(database).await.doing("the read model cannot be opened")?;
-        let (log, signing) = (Arc::clone(&self.substrate.log), data.signing());
-        let opened = tokio::task::spawn_blocking(move || roles::bundle_key(log.as_ref(), &signing));
-        let bundle_key = opened.await.doing("the bundle key was not read")??;
+        let (log, keys_of) = (Arc::clone(&self.substrate.log), data.clone());
+        let opened = tokio::task::spawn_blocking(move || roles::bundle_keys(log, &keys_of));
+        let bundle_keys = opened.await.doing("the bundle keys were not read")??;
+        roles::follow_keys(crew, "bundle-keys", &bundle_keys)?;
         let (log, followed) = (Arc::clone(&self.substrate.log), view.clone());
         crew.spawn("view", move |stop| Ok(view::follow(log.as_ref(), &followed, stop)?))?;
         let router = view::router(ViewState {
             view: view.clone(),
             log: Arc::clone(&self.substrate.log),
             authenticator: Authenticator::new(Arc::clone(directory)),
-            bundle_key: Arc::new(bundle_key),
+            bundle_keys,
         });
         Ok((router, view))
     }

@@ -15,12 +15,8 @@
 
 mod answer;
 mod chain;
-mod keyring;
-mod keys;
 mod lookup;
 mod step;
 
-pub use keyring::{Clock, Keyring};
-pub use keys::{KeyFileError, LEAD_S_MIN, SigningKeys, load, rotate};
 pub use lookup::SealedLookup;
 pub use step::{Settings, Sign};

@@ -11,6 +11,7 @@ use event::topic::ADMITTED;
 use event::wire::{Admission, ChainHead, Decided, ExchangeAdmitted, ExchangeRejected, ExchangeSealed, Wire, WireError};
 use log::{Committed, Position, Record};
 use proof::{Draft, Policy};
+use signing::Keyring;
 use stage::dead_letter::ALREADY_DECIDED;
 use stage::expiring::{Clocks, Window};
 use stage::redone::{Asked, Redone};
@@ -19,12 +20,11 @@ use stage::{Effects, Reject, Step, StepError};
 
 use crate::answer::{Refusal, Told, Writer, created, reply_of};
 use crate::chain;
-use crate::keyring::Keyring;
 use crate::lookup::SealedLookup;
 
 /// What an admission says that must open its chain (schemas/exchange.requested.v1).
 const FIRST_HOP: &str = "first";
-/// One exchange is one verified exchange (feature 52).
+/// One exchange is one verified exchange.
 const VEX_PER_EXCHANGE: i64 = 1;
 
 /// Where the sealed partition ended at some commit before.
@@ -85,7 +85,7 @@ impl Sign {
         Ok(stored)
     }
 
-    /// The original's answer once more (api.md): sealed ones are read back from the log.
+    /// The original's answer once more (docs/contracts/http.md): sealed ones are read back from the log.
     fn replay(
         &mut self,
         record: &Record,
@@ -276,7 +276,7 @@ fn draft(
     })
 }
 
-/// The head that the next receipt follows, or why the caller's expectation does not hold (feature 26).
+/// The head that the next receipt follows, or why the caller's expectation does not hold.
 fn follow(
     window: Window,
     newest: Option<ChainHead>,

@@ -1,10 +1,10 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::keys::SigningKeys;
 use event::topic::{ANSWER, REJECTED, SEALED};
 use event::wire::ExchangeAnswer;
 use log::embedded::EmbeddedLog;
+use signing::SigningKeys;
 use stage::Emit;
 use stage::testing::{MemoryEffects, record};
 

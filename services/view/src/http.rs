@@ -20,9 +20,10 @@ use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::get;
 use log::{Log, Topic};
+use signing::Keyring;
 use utoipa::OpenApi;
 
-use crate::{BundleKey, View, ViewError};
+use crate::{View, ViewError};
 
 const LAG_HEADER: HeaderName = HeaderName::from_static("countersign-view-lag");
 /// How long a GET waits for an id that is not there yet.
@@ -36,7 +37,8 @@ pub struct ViewState {
     pub view: View,
     pub log: Arc<dyn Log>,
     pub authenticator: Authenticator,
-    pub bundle_key: Arc<BundleKey>,
+    /// Of the bundles; whoever opened them also has them followed.
+    pub bundle_keys: Keyring,
 }
 
 impl FromRef<ViewState> for Authenticator {

@@ -3,7 +3,7 @@
 //! | | |
 //! |---|---|
 //! | reads | every public topic, `exchange.admitted.v1`, `signing_key.v1` and the dead letters, with `Log::tail` (no group: it decides nothing) |
-//! | writes | no topic but `signing_key.v1`, once: the public key that signs bundles |
+//! | writes | no topic but `signing_key.v1`: the public keys that sign bundles |
 //! | key | none: it reads all partitions |
 //! | ordering | none needed between topics: every upsert commutes; within a partition by offset |
 //! | state | its own tables in SQLite (`view.db`) or PostgreSQL (schema `view`); wiped and refilled by [`rebuild`] |
@@ -11,7 +11,7 @@
 //! | bad record | a later schema: wait for the deploy, and say how far behind; damage: logged, counted, passed over (R10 finds it) |
 //! | crash | the next start goes on from the stored positions |
 //! | metrics | `view_records_total`, `view_batches_total`, `view_apply_seconds`, `view_lag_records{topic}`, `view_unreadable_total` |
-//! | configuration | [`Database`], and the directory of the bundle key |
+//! | configuration | [`Database`], and the bundles' key files in `signing/`, looked at once a second |
 #![forbid(unsafe_code)]
 
 mod bundle;
@@ -33,7 +33,6 @@ use std::sync::Arc;
 
 use log::{Fault, Position};
 
-pub use bundle::{BundleKey, BundleKeyError};
 pub use db::Database;
 pub use follow::{follow, rebuild, topics};
 pub use http::{ViewApi, ViewState, router};

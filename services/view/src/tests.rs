@@ -1,5 +1,6 @@
 //! The read model over hand-made topics, on both databases, and every GET.
 
+mod bundles;
 mod edge;
 mod model;
 mod world;

@@ -3,15 +3,15 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::Subcommand;
+use clap::{Subcommand, ValueEnum};
 use proof::PublicKey;
 use serde_json::json;
-use sign::{KeyFileError, LEAD_S_MIN};
+use signing::{KeyFileError, KeyFiles, LEAD_S_MIN, Use};
 
 use crate::admin::print;
 use crate::cli::Place;
 use crate::config::Overrides;
-use crate::failure::{Doing as _, Failure};
+use crate::failure::Failure;
 use crate::roles::unix_seconds;
 use crate::substrate::configure;
 
@@ -21,8 +21,11 @@ const LEAD_S: i64 = 300;
 #[derive(Debug, Subcommand)]
 pub(crate) enum SigningKeysCommand {
     /// Make the next key. It is in the JWKS within a second and signs when its time has come; the one before stays in the
-    /// JWKS. Run it where sign runs: each signer has keys of its own
+    /// JWKS. Run it where sign runs, or view for the bundles': each process has keys of its own
     Rotate {
+        /// What the key signs
+        #[arg(long = "for", value_name = "WHAT", value_enum, default_value_t = What::Receipts)]
+        what: What,
         /// When it signs: so many seconds from now. Longer than clocks differ, and than clients keep a JWKS
         #[arg(long = "in", value_name = "SECONDS", default_value_t = LEAD_S, value_parser = clap::value_parser!(i64).range(LEAD_S_MIN..=LEAD_S_MAX))]
         lead_s: i64,
@@ -42,6 +45,24 @@ pub(crate) enum SigningKeysCommand {
 
 /// A year: what is planned further ahead is forgotten.
 const LEAD_S_MAX: i64 = 365 * 86_400;
+
+/// What is signed with a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum What {
+    /// Each exchange's receipt: the keys of sign
+    Receipts,
+    /// A chain with its keys: the keys of view
+    Bundles,
+}
+
+impl From<What> for Use {
+    fn from(what: What) -> Self {
+        match what {
+            What::Receipts => Self::Receipts,
+            What::Bundles => Self::Bundles,
+        }
+    }
+}
 
 /// A key as it is told: never its private half.
 struct Row {
@@ -66,11 +87,11 @@ impl Row {
 
 pub(crate) fn run(command: &SigningKeysCommand) -> Result<ExitCode, Failure> {
     match command {
-        SigningKeysCommand::Rotate { lead_s, json, place } => {
-            let signing = signing(place)?;
-            let public = sign::rotate(&signing, &rand::random(), unix_seconds(), *lead_s)?;
+        SigningKeysCommand::Rotate { what, lead_s, json, place } => {
+            let files = KeyFiles::new(signing(place)?, Use::from(*what));
+            let public = files.rotate(&rand::random(), unix_seconds(), *lead_s)?;
             let from = print::time(public.nbf().saturating_mul(1_000));
-            let row = Row { public, used_for: "receipt" };
+            let row = Row { public, used_for: files.used_for.as_str() };
             if *json {
                 print::json(&row.json(unix_seconds()))?;
             } else {
@@ -90,15 +111,15 @@ fn signing(place: &Place) -> Result<std::path::PathBuf, Failure> {
 
 fn rows(signing: &Path) -> Result<Vec<Row>, Failure> {
     let mut rows = Vec::new();
-    match sign::load(signing) {
-        Ok(keys) => rows.extend(keys.iter().map(|key| Row { public: key.public().clone(), used_for: "receipt" })),
-        // View may run here alone.
-        Err(KeyFileError::None(_)) => {}
-        Err(error) => return Err(error.into()),
-    }
-    if view::BundleKey::exists(signing) {
-        let key = view::BundleKey::open(signing, unix_seconds()).doing("the bundle key cannot be read")?;
-        rows.push(Row { public: key.public().clone(), used_for: "bundle" });
+    for used_for in [Use::Receipts, Use::Bundles] {
+        match KeyFiles::new(signing, used_for).load() {
+            Ok(keys) => {
+                rows.extend(keys.iter().map(|key| Row { public: key.public().clone(), used_for: used_for.as_str() }))
+            }
+            // Sign or view may run here alone.
+            Err(KeyFileError::None { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
     Ok(rows)
 }
@@ -120,7 +141,9 @@ fn list(rows: &[Row], as_json: bool) -> Result<(), Failure> {
 impl From<KeyFileError> for Failure {
     fn from(error: KeyFileError) -> Self {
         let advice = match &error {
-            KeyFileError::None(_) => "is --data DIR the directory of a sign that has run once?",
+            KeyFileError::None { .. } => {
+                "is --data DIR the directory of a sign, or for bundles of a view, that has run once?"
+            }
             KeyFileError::Waiting { .. } => "countersign signing-keys list",
             _ => "is --data DIR the directory of the signer, and may this user read it?",
         };
@@ -136,7 +159,9 @@ mod tests {
     fn keys_are_made_listed_and_told_by_their_state() {
         let dir = tempfile::tempdir().unwrap();
         let place = Place { data: dir.path().to_owned(), config: None, profile: None };
-        let rotate = |lead_s| run(&SigningKeysCommand::Rotate { lead_s, json: true, place: place.clone() });
+        let rotate_for =
+            |what, lead_s| run(&SigningKeysCommand::Rotate { what, lead_s, json: true, place: place.clone() });
+        let rotate = |lead_s| rotate_for(What::Receipts, lead_s);
         assert!(rotate(60).is_err(), "there is no key yet");
         let signing = signing(&place).unwrap();
         let log_dir = dir.path().join("log");
@@ -156,6 +181,13 @@ mod tests {
         assert_eq!(states, ["signing", "waiting"]);
         assert_eq!(rows[0].public.exp(), Some(rows[1].public.nbf()));
         assert_eq!(rows[0].state(rows[1].public.nbf()), "retired");
+        assert!(rotate_for(What::Bundles, 60).is_err(), "no view has run here");
+        crate::roles::bundle_keys(substrate.log.clone(), &substrate.data).unwrap();
+        rotate_for(What::Bundles, 60).unwrap();
+        let all = super::rows(&signing).unwrap();
+        let told: Vec<_> = all.iter().map(|row| (row.used_for, row.state(now))).collect();
+        let both = |what| [(what, "signing"), (what, "waiting")];
+        assert_eq!(told, [both("receipt"), both("bundle")].concat());
         assert_eq!(run(&SigningKeysCommand::List { json: false, place }).unwrap(), ExitCode::SUCCESS);
     }
 }

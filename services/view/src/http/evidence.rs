@@ -10,6 +10,7 @@ use event::id::ExchangeId;
 
 use super::parameters::{Parameters, paged};
 use super::{FRESH_WAIT, MISSING_WAIT, ViewState, missing, named};
+use crate::bundle::Draft;
 use crate::cursor;
 use crate::shape::ReceiptsView;
 
@@ -46,7 +47,7 @@ pub(super) async fn receipts(
     Ok(paged(&uri, Json(ReceiptsView { trace_id, receipts: page.items }), next))
 }
 
-/// One chain as a signed bundle, the newest where none is named (evidence.md section 5).
+/// One chain as a signed bundle, the newest where none is named (docs/contracts/receipt.md section 5).
 #[utoipa::path(get, path = "/v1/traces/{trace_id}/bundle", tag = "receipts", security(("api_key" = [])),
     params(("trace_id" = String, Path), ("chain" = Option<String>, Query, description = "exchange_id of its first receipt")),
     responses((status = 200, description = "as documented in the schema", body = Object), (status = 400, description = "problem: invalid_parameter"), (status = 401, description = "problem: unauthenticated"), (status = 403, description = "problem: missing_scope"), (status = 404, description = "problem: not_found"), (status = 503, description = "problem: unavailable; the same request may be sent again")))]
@@ -71,12 +72,21 @@ pub(super) async fn bundle(
     }
     let Some((chain, receipts)) = found else { return Err(missing("chain")) };
     let keys = state.view.public_keys("receipt").await?;
-    let draft = crate::bundle::Draft { tenant, trace_id: &trace_id, chain: &chain, receipts: &receipts, keys: &keys };
-    let text = state.bundle_key.seal(&draft, now()).map_err(|error| {
-        tracing::error!(error = &error as &dyn std::error::Error, "a bundle cannot be made");
-        Problem::unavailable("The bundle cannot be made now.")
-    })?;
+    let (bundle_keys, tenant) = (state.bundle_keys.clone(), tenant.to_owned());
+    // A long chain is much work, and a new key may have to be read and listed first.
+    let sealing = tokio::task::spawn_blocking(move || {
+        let (receipts, keys) = (receipts.as_slice(), keys.as_slice());
+        let draft = Draft { tenant: &tenant, trace_id: &trace_id, chain: &chain, receipts, keys };
+        draft.seal(&bundle_keys, now())
+    });
+    let sealed = sealing.await.map_err(|error| unmade(&error))?;
+    let text = sealed.map_err(|error| unmade(&error))?;
     Ok(([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], text).into_response())
+}
+
+fn unmade(error: &(dyn std::error::Error + 'static)) -> Problem {
+    tracing::error!(error, "a bundle cannot be made");
+    Problem::unavailable("The bundle cannot be made now.")
 }
 
 /// When a bundle was exported: the one time that an answer takes from the clock.

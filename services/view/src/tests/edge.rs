@@ -9,12 +9,14 @@ use axum::http::{Request, StatusCode, header};
 use event::wire::TenantConfig;
 use http_body_util::BodyExt as _;
 use log::embedded::EmbeddedLog;
+use proof::SigningKey;
 use serde_json::{Value, json};
+use signing::{Keyring, SigningKeys};
 use tower::ServiceExt as _;
 
 use super::world::{BEGAN, EXCHANGES, World, exchange_id, open_log, postgres, sqlite, write};
 use super::{caught_up, ends, followed};
-use crate::{BundleKey, Database, View, ViewState, router};
+use crate::{Database, View, ViewState, router};
 
 /// What a test of GET needs.
 struct Edge {
@@ -51,12 +53,12 @@ impl Edge {
         let (newcomer, newcomer_entry) = api_key("newcomer", read);
         let (writer_only, writer_entry) = api_key("acme", "exchange:write");
         let directory = Arc::new(Directory::of([acme_entry, globex_entry, newcomer_entry, writer_entry]));
-        let bundle_key = Arc::new(BundleKey::open(&dir.path().join("signing"), BEGAN / 1000).unwrap());
+        let bundle_keys = Keyring::fixed(SigningKeys::new(vec![SigningKey::from_seed(&[5; 32], BEGAN / 1_000, None)]));
         let routes = router(ViewState {
             view: view.clone(),
             log: Arc::new(log.clone()),
             authenticator: Authenticator::new(directory),
-            bundle_key,
+            bundle_keys,
         });
         let routes = access::edge::dress(routes, "https://x.example");
         Self { log, view, routes, acme, globex, newcomer, writer_only, _dir: dir }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use log::{Log, Position, Record, Topic};
+use log::{Position, Record, Topic};
 use stage::Stop;
 
 use super::world::{World, open_log, postgres, sqlite, write};
@@ -10,7 +10,7 @@ use super::{caught_up, ends, followed};
 use crate::db::Db;
 use crate::rows::Rows;
 use crate::store::{self, Advance};
-use crate::{BundleKey, Database, View, ViewError, rebuild, tables};
+use crate::{Database, View, ViewError, rebuild, tables};
 
 /// Every row of every table, as text, in an order of its own.
 async fn dump(db: &Db) -> Vec<String> {
@@ -172,21 +172,4 @@ async fn a_restart_goes_on_and_a_rebuild_ends_equal_in_sqlite() {
 #[tokio::test]
 async fn a_restart_goes_on_and_a_rebuild_ends_equal_in_postgresql() {
     a_restart_goes_on_and_a_rebuild_ends_equal(postgres()).await;
-}
-
-#[test]
-fn the_bundle_key_is_made_once_for_its_owner_only_and_published() {
-    use std::os::unix::fs::PermissionsExt as _;
-    let dir = tempfile::tempdir().unwrap();
-    let signing = dir.path().join("signing");
-    let made = BundleKey::open(&signing, 1_000_000).unwrap();
-    assert_eq!(made.public().nbf(), 1_000_000 - 86_400);
-    let mode = std::fs::metadata(signing.join("view.json")).unwrap().permissions().mode();
-    assert_eq!(mode & 0o777, 0o400);
-    assert_eq!(std::fs::read_dir(&signing).unwrap().count(), 1);
-    assert_eq!(BundleKey::open(&signing, 2_000_000).unwrap().public(), made.public());
-
-    let log = open_log(&dir.path().join("log"));
-    made.publish(&log).unwrap();
-    assert_eq!(log.ends(&Topic::new("signing_key.v1")).unwrap()[0].offset, 1);
 }

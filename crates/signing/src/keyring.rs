@@ -1,7 +1,6 @@
 //! The keys of a running signer: it takes up new ones, and lists them, while it signs.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use log::Log;
 use proof::PublicKey;
 use stage::Stop;
 
-use crate::keys::{KeyFileError, LEAD_S_MIN, SigningKeys, load, load_or_make, publish};
+use crate::files::{KeyFileError, KeyFiles, LEAD_S_MIN, SigningKeys, publish};
 
 /// How often the key files are looked at: several times within the shortest lead of a new key.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -18,7 +17,7 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// The clock of this host, in Unix seconds.
 pub type Clock = fn() -> i64;
 
-/// The keys that sign. Cheap to clone; one for the step, one for the thread that looks for new keys.
+/// The keys that sign. Cheap to clone; one for whoever signs, one for the thread that looks for new keys.
 #[derive(Clone)]
 pub struct Keyring {
     source: Option<Arc<Source>>,
@@ -26,7 +25,7 @@ pub struct Keyring {
 }
 
 struct Source {
-    dir: PathBuf,
+    files: KeyFiles,
     log: Arc<dyn Log>,
     clock: Clock,
 }
@@ -48,18 +47,24 @@ impl Keyring {
         Self { source: None, held: Arc::new(Mutex::new(held)) }
     }
 
-    /// Reads the keys of a directory, or makes the first one from `seed`, and lists them on `signing_key.v1`.
-    pub fn open(dir: &Path, seed: &[u8; 32], log: Arc<dyn Log>, clock: Clock) -> Result<Self, KeyFileError> {
+    /// Reads the keys of these files, or makes the first one from `seed`, and lists them on `signing_key.v1`.
+    ///
+    /// # Errors
+    /// If the files cannot be used, or the log does not take the keys.
+    pub fn open(files: KeyFiles, seed: &[u8; 32], log: Arc<dyn Log>, clock: Clock) -> Result<Self, KeyFileError> {
         let read_at = clock();
-        let keys = Arc::new(load_or_make(dir, seed, read_at)?);
+        let keys = Arc::new(files.load_or_make(seed, read_at)?);
         let mut listed = BTreeMap::new();
-        publish(log.as_ref(), &keys, &mut listed)?;
+        publish(log.as_ref(), (files.used_for, &keys), &mut listed)?;
         let held = Held { keys, complete_until: read_at.saturating_add(LEAD_S_MIN), read_at, listed };
-        let source = Source { dir: dir.to_owned(), log, clock };
+        let source = Source { files, log, clock };
         Ok(Self { source: Some(Arc::new(source)), held: Arc::new(Mutex::new(held)) })
     }
 
     /// Keys among which is every key that may sign what is dated so, all of them listed.
+    ///
+    /// # Errors
+    /// If such a key may have been made meanwhile and the files cannot be read, or the log does not take it: wait.
     pub fn for_time(&self, ts: Timestamp) -> Result<Arc<SigningKeys>, KeyFileError> {
         let mut held = self.held();
         if ts.as_seconds() >= held.complete_until
@@ -107,9 +112,9 @@ impl Held {
     /// Takes up what the directory holds now; answers the keys that were listed for the first time.
     fn refresh(&mut self, source: &Source) -> Result<Vec<String>, KeyFileError> {
         let read_at = (source.clock)();
-        let keys = load(&source.dir)?;
+        let keys = source.files.load()?;
         let known: Vec<String> = self.listed.keys().cloned().collect();
-        publish(source.log.as_ref(), &keys, &mut self.listed)?;
+        publish(source.log.as_ref(), (source.files.used_for, &keys), &mut self.listed)?;
         self.keys = Arc::new(keys);
         self.read_at = read_at;
         self.complete_until = read_at.saturating_add(LEAD_S_MIN);
@@ -120,7 +125,7 @@ impl Held {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::keys::rotate;
+    use crate::files::Use;
     use event::wire::{SigningKey as KeyRecord, Wire as _};
     use log::embedded::EmbeddedLog;
     use log::{Batch, Cleanup, Position, Topic, TopicSpec};
@@ -167,7 +172,8 @@ mod tests {
         log.apply(&[spec], &[]).unwrap();
         let log: Arc<dyn Log> = Arc::new(log);
         let signing = dir.path().join("signing");
-        let keyring = Keyring::open(&signing, &[1; 32], Arc::clone(&log), clock).unwrap();
+        let files = KeyFiles::new(&signing, Use::Receipts);
+        let keyring = Keyring::open(files.clone(), &[1; 32], Arc::clone(&log), clock).unwrap();
         let kid_at = |seconds: i64| {
             let keys = keyring.for_time(at(seconds)).unwrap();
             keys.at(at(seconds)).unwrap().public().kid().to_owned()
@@ -175,7 +181,7 @@ mod tests {
         let first = kid_at(clock());
         assert_eq!(listed(log.as_ref()), [(first.clone(), None)]);
 
-        let next = rotate(&signing, &[2; 32], clock(), 10).unwrap();
+        let next = files.rotate(&[2; 32], clock(), 10).unwrap();
         // Nothing is read while what is held is complete.
         assert_eq!(kid_at(clock() + LEAD_S_MIN - 1), first);
         assert_eq!(listed(log.as_ref()).len(), 1);
