@@ -26,5 +26,5 @@ pub use problem::{Code, FieldError, Problem};
 pub use publish::Publisher;
 pub use scope::{Scope, Scopes, UnknownScope};
 pub use secret::Secret;
-pub use settings::{ProducerGrant, TenantSettings};
+pub use settings::{ProducerGrant, RetiringSecret, StillRetiring, TenantSettings};
 pub use store::{Store, StoreError};

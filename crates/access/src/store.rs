@@ -432,7 +432,7 @@ impl Change {
         if tenant.as_str() == RESERVED_TENANT {
             return Err(StoreError::ReservedTenant);
         }
-        let fresh = TenantSettings { forward_allowlist: Vec::new(), webhook_secret: Secret::webhook() };
+        let fresh = TenantSettings::fresh();
         let done = sqlx::query("INSERT OR IGNORE INTO tenants (id, settings, created_ms, changed) VALUES (?, ?, ?, ?)")
             .bind(tenant.as_str())
             .bind(json(&fresh))

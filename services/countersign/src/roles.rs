@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
-use access::Directory;
+use access::{Directory, Secret, TenantSettings};
 use canonicalise::Canonicalise;
 use event::destination::{AddressRules, Allowlist};
 use event::id::TenantId;
@@ -217,10 +217,7 @@ pub(crate) fn forward(shared: &Shared, crew: &mut Crew, config: &Config) -> Resu
     let tenants = forward::Tenants {
         lookup: Arc::new(move |tenant| {
             let settings = directory.tenant(&TenantId::parse(tenant).ok()?)?;
-            Some(forward::TenantForwardSettings {
-                allowlist: Allowlist::lenient(&settings.forward_allowlist),
-                secret: forward::WebhookSecret::parse(settings.webhook_secret.expose()).ok(),
-            })
+            Some(forward_settings(&settings))
         }),
         version: Arc::new(move || known.config_version()),
         catch_up: Arc::new(move || read.catch_up(log.as_ref())),
@@ -230,6 +227,19 @@ pub(crate) fn forward(shared: &Shared, crew: &mut Crew, config: &Config) -> Resu
     options.dial.ca_file = config.forward.ca_file.clone();
     let log = Arc::clone(&shared.log);
     crew.spawn("forward", move |stop| Ok(forward::run(log.as_ref(), options, stop)?))
+}
+
+/// What forward needs of a tenant's settings.
+pub(crate) fn forward_settings(settings: &TenantSettings) -> forward::TenantForwardSettings {
+    let parsed = |secret: &Secret| forward::WebhookSecret::parse(secret.expose()).ok();
+    let retiring = settings.webhook_secret_retiring.as_ref().and_then(|retiring| {
+        Some(forward::RetiringSecret { secret: parsed(&retiring.secret)?, until_ms: retiring.until_ms })
+    });
+    forward::TenantForwardSettings {
+        allowlist: Allowlist::lenient(&settings.forward_allowlist),
+        secret: parsed(&settings.webhook_secret),
+        retiring,
+    }
 }
 
 /// `forward.networks_allowed` and `forward.nat64_prefixes`, parsed.

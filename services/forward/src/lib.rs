@@ -11,7 +11,7 @@
 //! | bad record | `forward.dead.v1`; an unknown schema on the input waits for the deploy; what was redone before: `already_decided` |
 //! | crash | pending deliveries are read from the state, their attempts counted, and go on when they are due |
 //! | metrics | `forward_attempts_total`, `forward_outcomes_total`, `forward_attempt_seconds`, `forward_pending`, `forward_in_flight` |
-//! | configuration | `forward.networks_allowed`, `forward.nat64_prefixes`, `forward.ca_file`; allowlist and secret of each tenant, never older than at admission |
+//! | configuration | `forward.networks_allowed`, `forward.nat64_prefixes`, `forward.ca_file`; allowlist and secrets of each tenant, never older than at admission |
 //!
 //! [`owed`] says what a record owes, [`step`] what follows from an attempt, [`lanes`] who is called next; [`dial`] calls,
 //! [`courier`] moves records and results in transactions.
@@ -29,7 +29,7 @@ pub mod webhook;
 pub use courier::run;
 pub use dial::{DialOptions, Resolver};
 pub use event::webhook::Secret as WebhookSecret;
-pub use settings::{CatchUp, Lookup, TenantForwardSettings, Tenants, Version};
+pub use settings::{CatchUp, Lookup, RetiringSecret, TenantForwardSettings, Tenants, Version};
 
 /// What one courier runs with.
 #[derive(Clone)]

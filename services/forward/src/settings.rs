@@ -20,6 +20,25 @@ pub struct TenantForwardSettings {
     pub allowlist: Allowlist,
     /// Without a secret nothing is sent: the delivery waits until there is one, or is given up.
     pub secret: Option<WebhookSecret>,
+    /// The secret before it, during a rotation.
+    pub retiring: Option<RetiringSecret>,
+}
+
+/// A secret that was replaced: it signs beside the new one, so that a receiver may know either.
+#[derive(Clone, Debug)]
+pub struct RetiringSecret {
+    pub secret: WebhookSecret,
+    /// Milliseconds since the Unix epoch. From then on it signs nothing.
+    pub until_ms: i64,
+}
+
+impl TenantForwardSettings {
+    /// The secrets that sign an attempt of that time, the newest first; none without a secret.
+    pub(crate) fn secrets_at(&self, at_ms: i64) -> Vec<&WebhookSecret> {
+        let Some(secret) = &self.secret else { return Vec::new() };
+        let retiring = self.retiring.iter().filter(|retiring| at_ms < retiring.until_ms);
+        std::iter::once(secret).chain(retiring.map(|retiring| &retiring.secret)).collect()
+    }
 }
 
 /// Looks a tenant up. `None`: there is none. Must not block.

@@ -4,7 +4,7 @@
 
 use std::process::ExitCode;
 
-use access::{Secret, Store, TenantSettings};
+use access::{Secret, StillRetiring, Store, TenantSettings};
 use clap::{Args, Subcommand};
 use event::destination::Allowlist;
 use event::id::TenantId;
@@ -14,6 +14,7 @@ use super::keys::with_store;
 use crate::admin::print;
 use crate::cli::Place;
 use crate::failure::Failure;
+use crate::roles::unix_seconds;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum TenantsCommand {
@@ -59,13 +60,21 @@ pub(crate) enum WebhooksCommand {
     Secret {
         #[arg(long, value_name = "T")]
         tenant: TenantId,
-        /// Make a new one first; deliveries are signed with it within a second
+        /// Make a new one first; deliveries are signed with it within a second, and with the one before as well
         #[arg(long)]
         rotate: bool,
+        /// For how long both sign, so that receivers can be told of the new one. 0: older ones are out at once, as when one
+        /// is in wrong hands
+        #[arg(long, value_name = "SECONDS", requires = "rotate", default_value_t = OVERLAP_S, value_parser = clap::value_parser!(i64).range(0..=OVERLAP_S_MAX))]
+        overlap: i64,
         #[command(flatten)]
         place: Place,
     },
 }
+
+/// A day: receivers are changed by people.
+const OVERLAP_S: i64 = 86_400;
+const OVERLAP_S_MAX: i64 = 90 * 86_400;
 
 pub(crate) fn run(command: &TenantsCommand) -> Result<ExitCode, Failure> {
     match command {
@@ -86,17 +95,23 @@ pub(crate) fn run(command: &TenantsCommand) -> Result<ExitCode, Failure> {
 }
 
 pub(crate) fn run_webhooks(command: &WebhooksCommand) -> Result<ExitCode, Failure> {
-    let WebhooksCommand::Secret { tenant, rotate, place } = command;
+    let WebhooksCommand::Secret { tenant, rotate, overlap, place } = command;
     let settings = with_store(place, async |store| {
         let mut settings = known(store, tenant).await?;
         if *rotate {
-            settings.webhook_secret = Secret::webhook();
+            let now_ms = unix_seconds().saturating_mul(1_000);
+            settings.rotate_webhook_secret(Secret::webhook(), now_ms, overlap.saturating_mul(1_000)).map_err(still)?;
             store.set_tenant(tenant, &settings).await?;
         }
         Ok::<_, Failure>(settings)
     })?;
     print::out(&format!("{}\n", settings.webhook_secret.expose()))?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn still(retiring: StillRetiring) -> Failure {
+    Failure::new(format!("the secret was not changed: the one before signs until {}", print::time(retiring.until_ms)))
+        .try_this("wait until then, or drop every older one at once with --overlap 0")
 }
 
 async fn known(store: &Store, tenant: &TenantId) -> Result<TenantSettings, Failure> {
@@ -201,14 +216,25 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let place = Place { data: dir.path().to_owned(), config: None, profile: None };
         let tenant = TenantId::parse("acme").unwrap();
-        let secret = |rotate| WebhooksCommand::Secret { tenant: tenant.clone(), rotate, place: place.clone() };
-        assert!(run_webhooks(&secret(false)).is_err(), "the tenant is not known");
+        let secret =
+            |rotate, overlap| WebhooksCommand::Secret { tenant: tenant.clone(), rotate, overlap, place: place.clone() };
+        assert!(run_webhooks(&secret(false, OVERLAP_S)).is_err(), "the tenant is not known");
         with_store(&place, async |store| store.ensure_tenant(&tenant).await).unwrap();
-        let read = || with_store(&place, async |store| known(store, &tenant).await).unwrap().webhook_secret;
+        let read = || with_store(&place, async |store| known(store, &tenant).await).unwrap();
         let first = read();
-        run_webhooks(&secret(false)).unwrap();
+        run_webhooks(&secret(false, OVERLAP_S)).unwrap();
         assert_eq!(read(), first);
-        run_webhooks(&secret(true)).unwrap();
-        assert_ne!(read(), first);
+        run_webhooks(&secret(true, OVERLAP_S)).unwrap();
+        let rotated = read();
+        assert_ne!(rotated.webhook_secret, first.webhook_secret);
+        let retiring = rotated.webhook_secret_retiring.clone().unwrap();
+        assert_eq!(retiring.secret, first.webhook_secret);
+        assert!((1..=OVERLAP_S * 1_000).contains(&(retiring.until_ms - unix_seconds() * 1_000)), "{retiring:?}");
+        assert!(run_webhooks(&secret(true, OVERLAP_S)).is_err(), "the first one still signs");
+        assert_eq!(read(), rotated);
+        // Where delivery settings are made of it, both are there.
+        assert!(crate::roles::forward_settings(&rotated).retiring.is_some());
+        run_webhooks(&secret(true, 0)).unwrap();
+        assert_eq!(read().webhook_secret_retiring, None);
     }
 }

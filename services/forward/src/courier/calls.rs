@@ -92,7 +92,7 @@ impl Courier<'_> {
     }
 }
 
-/// Looks again whether the tenant may send there, and signs.
+/// Looks again whether the tenant may send there, and signs with what is in force at this attempt.
 fn prepare(
     settings: Option<TenantForwardSettings>,
     pending: &PendingDelivery,
@@ -103,7 +103,10 @@ fn prepare(
     if !allowed(&destination, &settings.allowlist) {
         return Err(CallError::DestinationDenied);
     }
-    let secret = settings.secret.ok_or(CallError::NoSecret)?;
-    let headers = webhook::headers(&secret, &pending.exchange_id, at_ms, &pending.payload);
+    let secrets = settings.secrets_at(at_ms);
+    if secrets.is_empty() {
+        return Err(CallError::NoSecret);
+    }
+    let headers = webhook::headers(&secrets, &pending.exchange_id, at_ms, &pending.payload);
     Ok((destination, headers.ok_or(CallError::DestinationDenied)?))
 }

@@ -8,4 +8,5 @@
 mod courier;
 mod dial;
 mod receiver;
+mod rotation;
 mod world;

@@ -58,6 +58,7 @@ pub(crate) fn settings(hosts: &[&str]) -> TenantForwardSettings {
     TenantForwardSettings {
         allowlist: Allowlist::parse(hosts).unwrap(),
         secret: Some(WebhookSecret::parse(SECRET).unwrap()),
+        retiring: None,
     }
 }
 
