@@ -1,4 +1,4 @@
-//! Evidence that a stranger can check: receipts, chains and bundles, sealed and verified (evidence.md).
+//! Evidence that a stranger can check: receipts, chains and bundles, sealed and verified (docs/contracts/receipt.md).
 //!
 //! Pure: keys, times and documents come in as arguments. A verifier here never repairs.
 #![forbid(unsafe_code)]
@@ -25,4 +25,4 @@ pub use receipt::{Draft, Policy, Receipt};
 pub use signing_key::{SealError, SigningKey};
 pub use verdict::{Code, Failure, Verdict};
 pub use verifier::{Claimed, Verifier};
-pub use verify::{Trust, is_line, verify};
+pub use verify::{Check, Trust, is_line, verify, verify_by};

@@ -1,4 +1,5 @@
-//! Verifying what a stranger was given: a receipt, a chain (an array), a bundle (evidence.md section 4), or lines of receipts.
+//! Verifying what a stranger was given: a receipt, a chain (an array), a bundle (docs/contracts/receipt.md section 4),
+//! or lines of receipts.
 //!
 //! It recomputes from the document's own canonical bytes, by another road than sealing, and never repairs. Lines may be of
 //! several chains; each chain then stands there from its first hop on, in its order.
@@ -33,9 +34,29 @@ type Failed = (Option<usize>, Failure);
 ///
 /// Receipts are checked in order, each completely before the next; what concerns the bundle as a whole comes last.
 pub fn verify(document: &[u8], trust: Trust<'_>, payloads: &[Option<&[u8]>]) -> Verdict {
+    verdict(document, trust, payloads, Labour { at_once: BATCH, check: &|verifier, batch| verifier.check(batch) })
+}
+
+/// As [`verify`], where the caller has the receipts of the document checked: thousands at a time, on as many threads as it
+/// likes, in batches of some hundreds. `check` answers for each receipt what [`Verifier::check`] does.
+pub fn verify_by(document: &[u8], trust: Trust<'_>, payloads: &[Option<&[u8]>], check: &Check<'_>) -> Verdict {
+    verdict(document, trust, payloads, Labour { at_once: WAVE, check })
+}
+
+/// Checks each of some receipts by itself.
+pub type Check<'a> = dyn Fn(&Verifier, &[Claimed<'_>]) -> Vec<Result<Link, Failure>> + 'a;
+
+/// Who checks receipts by themselves, and how many at a time: after each time it may be over.
+#[derive(Clone, Copy)]
+struct Labour<'a> {
+    at_once: usize,
+    check: &'a Check<'a>,
+}
+
+fn verdict(document: &[u8], trust: Trust<'_>, payloads: &[Option<&[u8]>], labour: Labour<'_>) -> Verdict {
     let (receipts, outcome, has_embedded) = match Document::read(document) {
         Ok(document) => {
-            let outcome = check_document(&document, trust, payloads);
+            let outcome = check_document(&document, trust, payloads, labour);
             (document.receipts.len(), outcome, document.bundle.is_some())
         }
         Err(failed) => (0, Err(failed), false),
@@ -50,8 +71,15 @@ pub fn verify(document: &[u8], trust: Trust<'_>, payloads: &[Option<&[u8]>]) -> 
 
 /// Receipts that are checked together.
 const BATCH: usize = 256;
+/// Receipts that are given away together: enough for many threads, and few beside what the document takes itself.
+const WAVE: usize = 16_384;
 
-fn check_document(document: &Document, trust: Trust<'_>, payloads: &[Option<&[u8]>]) -> Result<(), Failed> {
+fn check_document(
+    document: &Document,
+    trust: Trust<'_>,
+    payloads: &[Option<&[u8]>],
+    labour: Labour<'_>,
+) -> Result<(), Failed> {
     let of_bundle = |failure| (None, failure);
     let bundle = document.read_bundle().map_err(of_bundle)?;
     let mut ring = trust.given.clone();
@@ -69,12 +97,12 @@ fn check_document(document: &Document, trust: Trust<'_>, payloads: &[Option<&[u8
     });
     let mut order = Order { place: document.place, identity, first: None, before: None, chains: Chains::new() };
     let receipts: Vec<&[u8]> = document.receipt_texts().collect();
-    for (number, texts) in receipts.chunks(BATCH).enumerate() {
-        let start = number * BATCH;
+    for (number, texts) in receipts.chunks(labour.at_once).enumerate() {
+        let start = number * labour.at_once;
         let payload_of = |index: usize| payloads.get(start + index).copied().flatten();
         let claimed = texts.iter().enumerate().map(|(index, receipt)| Claimed { receipt, payload: payload_of(index) });
         let batch: Vec<Claimed<'_>> = claimed.collect();
-        for (index, outcome) in verifier.check(&batch).into_iter().enumerate() {
+        for (index, outcome) in (labour.check)(&verifier, &batch).into_iter().enumerate() {
             outcome.and_then(|link| order.next(link)).map_err(|failure| (Some(start + index), failure))?;
         }
     }
@@ -116,7 +144,7 @@ impl Order<'_> {
     }
 }
 
-/// Everything that one receipt shows by itself, in the order of evidence.md section 4.
+/// Everything that one receipt shows by itself, in the order of docs/contracts/receipt.md section 4.
 pub(crate) fn check_receipt(canonical: &[u8], ring: &KeyRing, payload: Option<&[u8]>) -> Result<Receipt, Failure> {
     let (receipt, exact) = Receipt::from_canonical(canonical)?;
     let jws = Detached::parse(&receipt.jws, Kind::Receipt).map_err(|error| Failure::malformed(error.to_string()))?;

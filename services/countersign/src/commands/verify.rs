@@ -1,4 +1,4 @@
-//! `verify`: a receipt, a chain, a bundle or a stream of receipts, offline (evidence.md section 4).
+//! `verify`: a receipt, a chain, a bundle or a stream of receipts, offline (docs/contracts/receipt.md section 4).
 
 mod cores;
 mod input;
@@ -17,7 +17,7 @@ use serde::Serialize;
 use crate::admin::print;
 use crate::client::{ClientOptions, block_on, client};
 use crate::failure::{Doing as _, Failure};
-use cores::in_order;
+use cores::{in_order, on_all};
 use input::{Input, expand, read};
 use stream::Streamed;
 
@@ -104,12 +104,21 @@ fn one(file: &Path, ring: &KeyRing, embedded: bool, payloads: &[Vec<u8>]) -> Res
     let trust = Trust { given: ring, embedded };
     if payloads.is_empty() {
         return match input::open(file)? {
-            Input::Document(document) => Ok(proof::verify(&document, trust, &[]).into()),
+            Input::Document(document) => Ok(on_all_cores(&document, trust, &[]).into()),
             Input::Lines(lines) => stream::verify(lines, ring).map(Found::from),
         };
     }
     let payloads: Vec<Option<&[u8]>> = payloads.iter().map(|payload| Some(payload.as_slice())).collect();
-    Ok(proof::verify(&read(file)?, trust, &payloads).into())
+    Ok(on_all_cores(&read(file)?, trust, &payloads).into())
+}
+
+/// Receipts that a core checks together.
+const BATCH: usize = 256;
+
+fn on_all_cores(document: &[u8], trust: Trust<'_>, payloads: &[Option<&[u8]>]) -> Verdict {
+    proof::verify_by(document, trust, payloads, &|verifier, receipts| {
+        on_all(receipts, BATCH, |batch| verifier.check(batch))
+    })
 }
 
 /// One of several inputs, which share the cores.
@@ -218,6 +227,31 @@ mod tests {
         let mut expected = ["verdict", "index", "check", "detail", "receipts", "trusted"];
         expected.sort_unstable();
         assert_eq!(members, expected);
+    }
+
+    #[test]
+    fn a_chain_that_all_cores_check_is_judged_by_its_first_fault() {
+        let mut texts: Vec<String> = Vec::new();
+        let mut before = None;
+        while texts.len() < 3 * BATCH {
+            before = Some(receipt(texts.len(), before.as_ref()));
+            texts.extend(before.as_ref().map(Receipt::to_json));
+        }
+        let mut ring = KeyRing::new();
+        ring.insert(signing_key().public().clone()).unwrap();
+        let trust = Trust { given: &ring, embedded: false };
+        let same = |texts: &[String]| {
+            let document = format!("[{}]", texts.join(","));
+            let verdict = on_all_cores(document.as_bytes(), trust, &[]);
+            assert_eq!(verdict, proof::verify(document.as_bytes(), trust, &[]));
+            (verdict.verdict, verdict.index)
+        };
+        assert_eq!(same(&texts), (Code::Ok, None));
+        let (early, late) = (BATCH + 7, 2 * BATCH + 1);
+        texts[late] = texts[late].replacen(r#""fu":0"#, r#""fu":1"#, 1);
+        assert_eq!(same(&texts), (Code::HashMismatch, Some(late)));
+        texts.remove(early);
+        assert_eq!(same(&texts), (Code::HopGap, Some(early)));
     }
 
     fn receipt(number: usize, before: Option<&Receipt>) -> Receipt {

@@ -2,6 +2,7 @@
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
@@ -19,7 +20,7 @@ pub(super) fn in_order<J: Send + 'static, R: Send + 'static>(
     work: impl Fn(J) -> R + Send + Sync + 'static,
     mut take: impl FnMut(R) -> Result<bool, Failure>,
 ) -> Result<(), Failure> {
-    let workers = std::thread::available_parallelism().map_or(1, NonZeroUsize::get).min(WORKERS_MAX);
+    let workers = workers();
     let work = Arc::new(work);
     let (mut given, mut results, mut threads) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..workers {
@@ -42,6 +43,37 @@ pub(super) fn in_order<J: Send + 'static, R: Send + 'static>(
     threads.into_iter().try_for_each(|thread| {
         thread.join().map_err(|_| Failure::new("a thread of the verifier panicked; nothing is known about the rest"))
     })
+}
+
+/// Does `work` with pieces of what is in memory already and answers all results in order. This thread works too.
+pub(super) fn on_all<J: Sync, R: Send>(jobs: &[J], piece: usize, work: impl Fn(&[J]) -> Vec<R> + Sync) -> Vec<R> {
+    let pieces: Vec<&[J]> = jobs.chunks(piece.max(1)).collect();
+    let next = AtomicUsize::new(0);
+    let labour = || {
+        let mut done = Vec::new();
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(piece) = pieces.get(index) else { return done };
+            done.push((index, work(piece)));
+        }
+    };
+    let mut done = std::thread::scope(|scope| {
+        let worker = || std::thread::Builder::new().name("verify-worker".to_owned());
+        // A thread that cannot be started is one that does not help: the others do its share.
+        let others = (1..workers().min(pieces.len())).filter_map(|_| worker().spawn_scoped(scope, labour).ok());
+        let others: Vec<_> = others.collect();
+        let mut done = labour();
+        for other in others {
+            done.extend(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        }
+        done
+    });
+    done.sort_unstable_by_key(|(index, _)| *index);
+    done.into_iter().flat_map(|(_, results)| results).collect()
+}
+
+fn workers() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZeroUsize::get).min(WORKERS_MAX)
 }
 
 fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Failure> {
@@ -104,5 +136,23 @@ mod tests {
         in_order(0..0_u64, |job| job, |_| panic!("there is none")).unwrap();
         let failed = in_order(0..10_u64, |job| assert_ne!(job, 5), |()| Ok(true));
         assert!(failed.is_err());
+    }
+
+    #[test]
+    fn pieces_are_done_side_by_side_and_come_back_in_order() {
+        let jobs: Vec<u32> = (0..1_000).collect();
+        let threads = std::sync::Mutex::new(std::collections::BTreeSet::new());
+        // Each of the first pieces waits until as many are at work as there are workers.
+        let together = std::sync::Barrier::new(workers());
+        let done = on_all(&jobs, 7, |piece| {
+            let is_new = threads.lock().unwrap().insert(format!("{:?}", std::thread::current().id()));
+            if is_new {
+                together.wait();
+            }
+            piece.iter().map(|job| job * 2).collect()
+        });
+        assert!(done.into_iter().eq((0..1_000).map(|job| job * 2)));
+        assert_eq!(threads.into_inner().unwrap().len(), workers());
+        assert!(on_all(&jobs[..0], 7, |piece| piece.to_vec()).is_empty());
     }
 }
