@@ -7,6 +7,7 @@ pub mod bundle;
 mod chain;
 mod document;
 mod exact;
+mod field;
 pub mod jwk;
 pub mod jws;
 mod multiples;
