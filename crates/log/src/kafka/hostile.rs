@@ -17,6 +17,7 @@ mod group;
 mod partition;
 mod producer;
 mod schedule;
+mod weather;
 mod world;
 
 use std::collections::BTreeMap;
@@ -49,7 +50,7 @@ use world::{Consumer, Producer, World};
 
 pub use fleet::{Fleet, Start, StopRequest};
 pub use schedule::{Chance, Exit};
-pub use world::{REMOVED, Removed, Weather};
+pub use weather::{REMOVED, Removed, Weather};
 
 /// One simulated cluster and the processes on it.
 pub struct Simulation {
