@@ -169,7 +169,8 @@ impl Chunk {
             let at = reader.at;
             let length = u32::from_le_bytes(reader.array()?);
             reader.take(usize::try_from(length).map_err(|_| Malformed("length of a frame"))?)?;
-            if !visit(self.base + delta, Frame { chunk: &self.bytes, at, end: reader.at })? {
+            let offset = self.base.checked_add(delta).ok_or(Malformed("offset of a record"))?;
+            if !visit(offset, Frame { chunk: &self.bytes, at, end: reader.at })? {
                 return Ok(());
             }
         }
@@ -358,6 +359,13 @@ mod tests {
         let mut grown = whole.to_vec();
         grown.push(0);
         assert!(Chunk::parse(grown.into()).unwrap().read((&topic, 0), 0, &mut Batch::default()).is_err());
+    }
+
+    #[test]
+    fn offsets_beyond_the_last_are_refused() {
+        let topic = Topic::new("t");
+        let chunk = Chunk::parse(piece(&topic, 2).into_chunk(u64::MAX, 0)).unwrap();
+        assert!(chunk.read((&topic, 0), 0, &mut Batch::default()).is_err());
     }
 
     #[test]
