@@ -16,9 +16,13 @@ fn read<R: Wire + PartialEq + Debug>(bytes: &[u8]) {
 }
 
 fuzz_target!(|bytes: &[u8]| {
-    let _ = split(bytes);
+    if let Ok((id, body)) = split(bytes) {
+        assert_eq!([&[0][..], &id.to_be_bytes(), body].concat(), bytes, "a frame is its id and its body");
+    }
+    // As it came, whoever it claims to be for.
+    let _ = (ExchangeRequested::decode(bytes), ExchangeSealed::decode(bytes), TenantConfig::decode(bytes));
     let Some((which, body)) = bytes.split_first() else { return };
-    match which % 12 {
+    match which % 19 {
         0 => read::<ExchangeRequested>(body),
         1 => read::<ExchangeAdmitted>(body),
         2 => read::<ExchangeRejected>(body),
@@ -26,10 +30,17 @@ fuzz_target!(|bytes: &[u8]| {
         4 => read::<ExchangeAnswer>(body),
         5 => read::<ExchangeDelivered>(body),
         6 => read::<UsageRecorded>(body),
-        7 => read::<LedgerCommand>(body),
-        8 => read::<SettlementPosted>(body),
-        9 => read::<AuditCheckpoint>(body),
-        10 => read::<DedupEntry>(body),
-        _ => read::<SignState>(body),
+        7 => read::<UsageTotal>(body),
+        8 => read::<LedgerCommand>(body),
+        9 => read::<SettlementPosted>(body),
+        10 => read::<SettlementParked>(body),
+        11 => read::<AuditCheckpoint>(body),
+        12 => read::<SigningKey>(body),
+        13 => read::<TenantConfig>(body),
+        14 => read::<DedupEntry>(body),
+        15 => read::<SignState>(body),
+        16 => read::<RelayPosition>(body),
+        17 => read::<PendingDelivery>(body),
+        _ => read::<Tally>(body),
     }
 });
