@@ -12,7 +12,8 @@ use event::door::Limits;
 use event::topic::{self, ANSWER, LEDGER_COMMAND, REJECTED, REQUESTED, USAGE_TOTAL};
 use log::kafka::hostile::{Chance, Fleet, Process, Removed, Simulation, Start};
 use log::{Log, Member, Topic};
-use sign::{Keyring, SealedLookup, Sign, SigningKeys};
+use sign::{SealedLookup, Sign};
+use signing::{Keyring, SigningKeys};
 use stage::expiring::Window;
 use stage::{RunOptions, Stop};
 
