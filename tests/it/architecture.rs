@@ -9,8 +9,13 @@ use serde::Deserialize;
 use crate::repository;
 
 /// Crates that do no IO, read no clock and start no thread, each with those of ours that it may know.
-const PURE: [(&str, &[&str]); 4] =
-    [("event", &[]), ("proof", &["event"]), ("billing", &["event"]), ("compat", &["event"])];
+const PURE: [(&str, &[&str]); 5] = [
+    ("event", &[]),
+    ("proof", &["event"]),
+    ("billing", &["event"]),
+    ("admission", &["event", "billing"]),
+    ("compat", &["event"]),
+];
 /// What would make a crate impure, wherever in its dependencies it lies.
 const IMPURE: [&str; 11] =
     ["axum", "fjall", "hyper", "hyper-util", "mio", "rdkafka", "reqwest", "rustls", "socket2", "sqlx", "tokio"];
