@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use admission::{Definition, DefinitionError, PayloadType};
 use event::id::TenantId;
 use event::wire::{TenantConfig, Wire as _};
 use log::{Batch, Cause, Fault, Log, Position, Record, Topic};
@@ -36,6 +37,7 @@ struct Facts {
     api_keys: HashMap<[u8; 8], Vec<KnownKey>>,
     producers: HashMap<String, Producer>,
     tenants: HashMap<String, Arc<TenantSettings>>,
+    payload_types: HashMap<String, KnownType>,
     /// The newest entry of each record key, as it was published.
     entries: HashMap<String, TenantConfig>,
 }
@@ -53,6 +55,14 @@ pub struct Producer {
     pub grant: ProducerGrant,
     /// The HMAC key is this text, as bytes.
     pub secret: Secret,
+}
+
+/// A payload type, as it was published.
+#[derive(Clone, Debug)]
+pub enum KnownType {
+    Usable(Arc<PayloadType>),
+    /// Published by a later version, or with an expression that this one does not read: not for this process to refuse.
+    Unusable(Arc<str>),
 }
 
 /// What a key stands for.
@@ -111,6 +121,11 @@ impl Directory {
     /// The tenant's settings; `None` where the tenant is unknown.
     pub fn tenant(&self, tenant: &TenantId) -> Option<Arc<TenantSettings>> {
         self.facts.read().tenants.get(tenant.as_str()).cloned()
+    }
+
+    /// The payload type of that name; `None` where none was published.
+    pub fn payload_type(&self, name: &str) -> Option<KnownType> {
+        self.facts.read().payload_types.get(name).cloned()
     }
 
     /// Takes in one record of the topic. Records before `config_version` are known already and passed over.
@@ -203,6 +218,11 @@ impl Directory {
         Ok(Position { topic, partition: PARTITION, offset: self.next().max(start) })
     }
 
+    /// What the topic says under the record key of this entry.
+    pub(crate) fn entry_like(&self, entry: &TenantConfig) -> Option<TenantConfig> {
+        self.facts.read().entries.get(&entry_key(entry)).cloned()
+    }
+
     /// True where the topic says exactly this already.
     pub(crate) fn agrees(&self, entry: &TenantConfig) -> bool {
         self.facts.read().entries.get(&entry_key(entry)).is_some_and(|known| known == entry)
@@ -220,6 +240,7 @@ impl Facts {
             kind::TENANT => self.set_tenant(entry),
             kind::API_KEY => self.set_api_key(entry),
             kind::PRODUCER => self.set_producer(entry),
+            kind::PAYLOAD_TYPE => self.set_payload_type(entry),
             // A kind of a later version: what it concerns does not exist here.
             _ => Ok(()),
         };
@@ -254,6 +275,25 @@ impl Facts {
         Ok(())
     }
 
+    fn set_payload_type(&mut self, entry: &TenantConfig) -> Result<(), BadEntry> {
+        self.payload_types.remove(&entry.id);
+        if !entry.removed {
+            let known = match usable(entry) {
+                Ok(payload_type) => KnownType::Usable(Arc::new(payload_type)),
+                Err(why) => {
+                    tracing::warn!(
+                        id = entry.id,
+                        why,
+                        "a payload type cannot be used by this version; its records wait"
+                    );
+                    KnownType::Unusable(why.into())
+                }
+            };
+            self.payload_types.insert(entry.id.clone(), known);
+        }
+        Ok(())
+    }
+
     fn set_producer(&mut self, entry: &TenantConfig) -> Result<(), BadEntry> {
         self.producers.remove(&entry.id);
         if !entry.removed {
@@ -263,6 +303,16 @@ impl Facts {
         }
         Ok(())
     }
+}
+
+/// Reads and compiles: once for each process, when the type is published.
+fn usable(entry: &TenantConfig) -> Result<PayloadType, String> {
+    let read = Definition::read(entry.body.as_bytes());
+    let (definition, digest) = read.map_err(|error: DefinitionError| error.to_string())?;
+    if definition.name() != entry.id {
+        return Err(format!("the definition is of {}", definition.name()));
+    }
+    PayloadType::compile(definition, digest).map_err(|error| format!("{:?}: {}", error.part, error.detail))
 }
 
 /// Which part of an entry makes no sense; never what it says, as bodies hold secrets.

@@ -57,7 +57,7 @@ impl Publisher {
         }
         let (version, entries) = self.store.changed_since(*published).await?;
         for entry in entries.iter().filter(|entry| !self.directory.agrees(entry)) {
-            self.append(entry).await?;
+            append(&*self.log, entry).await?;
         }
         *published = version;
         Ok(())
@@ -79,29 +79,30 @@ impl Publisher {
             }
         }
     }
+}
 
-    async fn append(&self, entry: &TenantConfig) -> Result<(), PublishError> {
-        let topic = Topic::new(TenantConfig::TOPIC);
-        let record_key = entry_key(entry);
-        let value = entry.encode()?;
-        let (done, acknowledged) = oneshot::channel();
-        let output = Output {
-            topic: &topic,
-            partition: Some(PARTITION),
-            key: Some(record_key.as_bytes()),
-            value: Some(&value),
-            headers: &[],
-        };
-        self.log.append(
-            &output,
-            Box::new(move |outcome| {
-                // Nobody waits any more only where the process is ending.
-                let _ = done.send(outcome);
-            }),
-        )?;
-        acknowledged.await.map_err(|_| PublishError::NoAnswer)??;
-        Ok(())
-    }
+/// Appends one entry, and waits until it is durable.
+pub(crate) async fn append(log: &dyn Log, entry: &TenantConfig) -> Result<(), PublishError> {
+    let topic = Topic::new(TenantConfig::TOPIC);
+    let record_key = entry_key(entry);
+    let value = entry.encode()?;
+    let (done, acknowledged) = oneshot::channel();
+    let output = Output {
+        topic: &topic,
+        partition: Some(PARTITION),
+        key: Some(record_key.as_bytes()),
+        value: Some(&value),
+        headers: &[],
+    };
+    log.append(
+        &output,
+        Box::new(move |outcome| {
+            // Nobody waits any more only where the process is ending.
+            let _ = done.send(outcome);
+        }),
+    )?;
+    acknowledged.await.map_err(|_| PublishError::NoAnswer)??;
+    Ok(())
 }
 
 impl std::fmt::Debug for Publisher {

@@ -2,6 +2,7 @@
 
 use std::str::FromStr;
 
+use admission::RepairPolicy;
 use event::id::{InvalidId, TenantId};
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +19,14 @@ pub struct TenantSettings {
     /// The secret before it, while receivers are told of the new one. Records from before there was such a thing have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub webhook_secret_retiring: Option<RetiringSecret>,
+    /// Whether strings that a payload type reads as JSON may be repaired.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub repair: RepairPolicy,
+}
+
+/// What nobody set is written as it was before it could be.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// A secret that was replaced and still signs, beside the new one.
@@ -38,7 +47,12 @@ pub struct StillRetiring {
 impl TenantSettings {
     /// What a new tenant has.
     pub fn fresh() -> Self {
-        Self { forward_allowlist: Vec::new(), webhook_secret: Secret::webhook(), webhook_secret_retiring: None }
+        Self {
+            forward_allowlist: Vec::new(),
+            webhook_secret: Secret::webhook(),
+            webhook_secret_retiring: None,
+            repair: RepairPolicy::default(),
+        }
     }
 
     /// Signs with a new secret from now on, and with the one before for `overlap_ms` more; without an overlap every older
@@ -108,6 +122,7 @@ pub(crate) mod kind {
     pub(crate) const TENANT: &str = "tenant";
     pub(crate) const API_KEY: &str = "api_key";
     pub(crate) const PRODUCER: &str = "producer";
+    pub(crate) const PAYLOAD_TYPE: &str = "payload_type";
 }
 
 #[cfg(test)]
