@@ -40,29 +40,33 @@ pub trait Wire: Serialize + DeserializeOwned + 'static {
     /// The topic (or changelog) whose values these are.
     const TOPIC: &'static str;
 
+    /// Of a version that this build knows.
     #[doc(hidden)]
-    fn codec() -> &'static Codec;
+    fn codec(id: u32) -> Option<&'static Codec>;
 
     /// The value's bytes.
     fn encode(&self) -> Result<Vec<u8>, WireError> {
         let mut out = Vec::with_capacity(256);
         out.push(0);
         out.extend_from_slice(&Self::SCHEMA_ID.to_be_bytes());
-        Self::codec()
+        let newest = Self::codec(Self::SCHEMA_ID).ok_or(WireError::UnknownSchema(Self::SCHEMA_ID))?;
+        newest
             .writer
             .write_ser(&mut out, self)
             .map_err(|error| WireError::Malformed(Self::SCHEMA_ID, Box::new(error)))?;
         Ok(out)
     }
 
-    /// Reads a value back; every byte must belong to it.
+    /// Whether a value with this schema id is one of these records, in whatever version.
+    fn reads(id: u32) -> bool {
+        Self::codec(id).is_some()
+    }
+
+    /// Reads a value back, also one of an older version; every byte must belong to it.
     fn decode(bytes: &[u8]) -> Result<Self, WireError> {
         let (id, mut body) = split(bytes)?;
-        if id != Self::SCHEMA_ID {
-            return Err(WireError::UnknownSchema(id));
-        }
-        let value =
-            Self::codec().reader.read_deser(&mut body).map_err(|error| WireError::Malformed(id, Box::new(error)))?;
+        let codec = Self::codec(id).ok_or(WireError::UnknownSchema(id))?;
+        let value = codec.reader.read_deser(&mut body).map_err(|error| WireError::Malformed(id, Box::new(error)))?;
         if body.is_empty() { Ok(value) } else { Err(WireError::Trailing(id)) }
     }
 }
@@ -101,22 +105,36 @@ impl Codec {
 }
 
 macro_rules! bind {
-    ($($record:ident, $id:literal, $topic:literal;)*) => {
+    ($($record:ident, $topic:literal, $newest:literal => $version:literal $(, $older:literal => $older_version:literal)*;)*) => {
         $(impl super::Wire for $record {
-            const SCHEMA_ID: u32 = $id;
+            const SCHEMA_ID: u32 = $newest;
             const TOPIC: &'static str = $topic;
 
-            fn codec() -> &'static super::Codec {
-                static CODEC: std::sync::LazyLock<super::Codec> = std::sync::LazyLock::new(|| {
-                    super::Codec::of(include_str!(concat!("../../../../schemas/", $topic, "/1.avsc")))
-                });
-                &CODEC
+            fn codec(id: u32) -> Option<&'static super::Codec> {
+                match id {
+                    $newest => {
+                        static CODEC: std::sync::LazyLock<super::Codec> = std::sync::LazyLock::new(|| {
+                            super::Codec::of(include_str!(concat!("../../../../schemas/", $topic, "/", $version, ".avsc")))
+                        });
+                        Some(&CODEC)
+                    }
+                    $($older => {
+                        static CODEC: std::sync::LazyLock<super::Codec> = std::sync::LazyLock::new(|| {
+                            super::Codec::of(include_str!(concat!("../../../../schemas/", $topic, "/", $older_version, ".avsc")))
+                        });
+                        Some(&CODEC)
+                    })*
+                    _ => None,
+                }
             }
         })*
 
-        /// Id, topic and text of every schema, in the order of the ids.
+        /// Id, topic and text of every schema that is read, record by record, the newest of each first.
         pub const SCHEMAS: &[(u32, &str, &str)] = &[
-            $(($id, $topic, include_str!(concat!("../../../../schemas/", $topic, "/1.avsc"))),)*
+            $(
+                ($newest, $topic, include_str!(concat!("../../../../schemas/", $topic, "/", $version, ".avsc"))),
+                $(($older, $topic, include_str!(concat!("../../../../schemas/", $topic, "/", $older_version, ".avsc"))),)*
+            )*
         ];
     };
 }
@@ -133,7 +151,7 @@ mod tests {
         assert_eq!(pinned.len(), SCHEMAS.len());
         for (id, topic, text) in SCHEMAS {
             drop(Codec::of(text));
-            assert_eq!(pinned[id], format!("{topic}/1.avsc"));
+            assert!(pinned[id].starts_with(&format!("{topic}/")), "{id}: {}", pinned[id]);
         }
     }
 

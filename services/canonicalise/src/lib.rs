@@ -11,12 +11,11 @@
 //! | bad record | `canonicalise.dead.v1`; what proves no tenant counts under `-` |
 //! | crash | the open transaction is aborted and read again |
 //! | metrics | `stage_*{step="canonicalise"}` |
-//! | configuration | `dedup_window_days`; tenants by `tenant.config.v1` |
+//! | configuration | `dedup_window_days`; tenants and payload types by `tenant.config.v1` |
 
 mod authenticity;
 mod dedup;
 mod outcome;
-mod request;
 mod step;
 
 pub use step::{Canonicalise, Refresh, Settings};

@@ -1,49 +1,12 @@
 //! What canonicalise writes: an admission, a replay, a refusal, an answer, a record moved to where it belongs.
 
+use admission::Refusal;
 use bytes::Bytes;
 use event::envelope::{Reply, TRACEPARENT, public_headers, request_key, trace_key};
 use event::topic::{ADMITTED, ANSWER, REJECTED, REQUESTED};
 use event::wire::{ExchangeAdmitted, ExchangeAnswer, ExchangeRejected, Wire};
 use log::{Record, Topic};
-use serde_json::json;
 use stage::{Effects, Emit, Reject, StepError};
-
-/// Why an exchange is refused after acceptance: the answer of that exchange for ever (docs/contracts/http.md).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Refusal {
-    pub(crate) status: i32,
-    pub(crate) code: String,
-    pub(crate) detail: String,
-    pub(crate) errors: Vec<FieldError>,
-}
-
-/// One fault, by its place in the request body.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct FieldError {
-    pub(crate) pointer: String,
-    pub(crate) code: String,
-    pub(crate) detail: String,
-}
-
-impl Refusal {
-    pub(crate) fn at(status: i32, code: &str, pointer: &str, fault: &str, detail: impl Into<String>) -> Self {
-        let detail = detail.into();
-        let error = FieldError { pointer: pointer.to_owned(), code: fault.to_owned(), detail: detail.clone() };
-        Self { status, code: code.to_owned(), detail, errors: vec![error] }
-    }
-
-    fn errors_json(&self) -> serde_json::Value {
-        self.errors
-            .iter()
-            .map(|error| json!({"pointer": error.pointer, "code": error.code, "detail": error.detail}))
-            .collect()
-    }
-
-    /// The part of the problem that does not depend on who asks.
-    pub(crate) fn body(&self) -> String {
-        json!({"detail": self.detail, "errors": self.errors_json()}).to_string()
-    }
-}
 
 /// Whom a decision concerns.
 #[derive(Clone, Copy, Debug)]

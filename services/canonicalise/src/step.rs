@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use access::Directory;
+use access::{Directory, KnownType};
+use admission::{Admissible, Examined, PASSTHROUGH, PayloadType, Refusal, Rules};
 use event::door::Limits;
 use event::envelope::{REPLY, Reply, request_key};
 use event::id::{ExchangeId, IdempotencyKey, TenantId, TraceId};
 use event::wire::{
-    Admission, DedupEntry, ExchangeAdmitted, ExchangeRequested, Refusal as KeptRefusal, Wire, WireError,
+    Admission, DedupEntry, ExchangeAdmitted, ExchangeRequested, Normalization, Refusal as KeptRefusal,
+    Repair as WireRepair, Wire, WireError,
 };
 use log::{Fault, Record, partition_of};
 use stage::expiring::{Clocks, Window};
@@ -16,8 +18,7 @@ use stage::{Effects, Reject, Step, StepError};
 
 use crate::authenticity;
 use crate::dedup;
-use crate::outcome::{Refusal, Subject, Writer};
-use crate::request::{Examined, is_denied};
+use crate::outcome::{Subject, Writer};
 
 /// What canonicalise is given once.
 #[derive(Clone, Debug)]
@@ -68,6 +69,39 @@ impl Proven<'_> {
         let valid = self.request.trace_id.as_deref().filter(|trace| TraceId::parse(*trace).is_ok());
         valid.unwrap_or_else(|| self.exchange_id.as_str())
     }
+
+    /// The record of an admission.
+    fn admitted(&self, fingerprint: Vec<u8>, admissible: Admissible, config_version: i64) -> ExchangeAdmitted {
+        let normalization = admissible.mapped.map(|mapped| Normalization {
+            definition: mapped.definition.to_string(),
+            repairs: mapped.repairs.iter().map(wire_repair).collect(),
+        });
+        ExchangeAdmitted {
+            exchange_id: self.exchange_id.as_str().to_owned(),
+            tenant: self.request.tenant.clone(),
+            trace_id: self.own_trace().to_owned(),
+            at: self.at,
+            answered: false,
+            admission: Some(Admission {
+                idempotency_key: self.request.idempotency_key.clone(),
+                fingerprint,
+                payload_type: self.request.payload_type.clone(),
+                target_type: admissible.target_type,
+                request_cid: admissible.request_cid.to_string(),
+                cid: admissible.cid.to_string(),
+                payload: admissible.canonical,
+                payload_key_id: None,
+                policy_reason: admissible.policy_reason.to_owned(),
+                policy_host: admissible.policy_host,
+                fu: 0,
+                amount: self.request.amount.clone(),
+                forward_url: self.request.forward_url.clone(),
+                expected_prev_receipt_hash: self.request.expected_prev_receipt_hash.clone(),
+                config_version,
+                normalization,
+            }),
+        }
+    }
 }
 
 impl Canonicalise {
@@ -103,8 +137,26 @@ impl Canonicalise {
         Ok(Placed::Here(Box::new(Proven { record, request, tenant, exchange_id, reply, at })))
     }
 
-    fn allowlist(&self, tenant: &TenantId) -> Vec<String> {
-        self.directory.tenant(tenant).map(|settings| settings.forward_allowlist.clone()).unwrap_or_default()
+    /// By the configuration as it is known here.
+    fn decide(&self, examined: &Examined<'_>, proven: &Proven<'_>) -> Result<Result<Admissible, Refusal>, StepError> {
+        let payload_type = self.payload_type(&proven.request.payload_type)?;
+        let tenant = self.directory.tenant(&proven.tenant);
+        let rules = Rules {
+            payload_type: payload_type.as_deref(),
+            repair: tenant.as_ref().map(|settings| settings.repair).unwrap_or_default(),
+            allowlist: tenant.as_ref().map(|settings| settings.forward_allowlist.as_slice()).unwrap_or_default(),
+            limits: &self.settings.limits,
+        };
+        Ok(examined.admissible(rules))
+    }
+
+    /// The type that a request names. One that this version cannot use is nobody's fault: it waits for the deploy.
+    fn payload_type(&self, name: &str) -> Result<Option<Arc<PayloadType>>, StepError> {
+        match Some(name).filter(|name| *name != PASSTHROUGH).and_then(|name| self.directory.payload_type(name)) {
+            None => Ok(None),
+            Some(KnownType::Usable(payload_type)) => Ok(Some(payload_type)),
+            Some(KnownType::Unusable(why)) => Err(StepError::Wait(format!("the payload type {name}: {why}"))),
+        }
     }
 
     /// The key was used before: the same request gets the same answer, another one is refused.
@@ -204,42 +256,18 @@ impl Step for Canonicalise {
         if let Some(entry) = dedup::find(self.settings.window, &proven.exchange_id, proven.at, effects)? {
             return self.repeated(&proven, &entry, &fingerprint, effects);
         }
-        let mut allowlist = self.allowlist(&proven.tenant);
-        if is_denied(&proven.request, &allowlist) {
+        let mut decided = self.decide(&examined, &proven)?;
+        if decided.as_ref().is_err_and(Refusal::depends_on_configuration) {
             // A refusal is for ever: not by a configuration that is older than the request.
             (self.refresh)()?;
-            allowlist = self.allowlist(&proven.tenant);
+            decided = self.decide(&examined, &proven)?;
         }
-        let admitted = match examined.admissible(&allowlist) {
-            Ok(admitted) => admitted,
+        let admissible = match decided {
+            Ok(admissible) => admissible,
             Err(refusal) => return self.refuse(&proven, fingerprint, &refusal, effects),
         };
         self.mark(&proven, fingerprint.clone(), None, effects)?;
-        let cid = admitted.cid.to_string();
-        let admitted = ExchangeAdmitted {
-            exchange_id: proven.exchange_id.as_str().to_owned(),
-            tenant: proven.request.tenant.clone(),
-            trace_id: proven.own_trace().to_owned(),
-            at: proven.at,
-            answered: false,
-            admission: Some(Admission {
-                idempotency_key: proven.request.idempotency_key.clone(),
-                fingerprint,
-                payload_type: proven.request.payload_type.clone(),
-                target_type: proven.request.target_type.clone().unwrap_or_else(|| proven.request.payload_type.clone()),
-                request_cid: cid.clone(),
-                cid,
-                payload: admitted.canonical,
-                payload_key_id: None,
-                policy_reason: admitted.policy_reason.to_owned(),
-                policy_host: admitted.policy_host,
-                fu: 0,
-                amount: proven.request.amount.clone(),
-                forward_url: proven.request.forward_url.clone(),
-                expected_prev_receipt_hash: proven.request.expected_prev_receipt_hash.clone(),
-                config_version: self.directory.config_version(),
-            }),
-        };
+        let admitted = proven.admitted(fingerprint, admissible, self.directory.config_version());
         self.writer.admitted(&admitted, proven.reply.as_ref(), record, effects)
     }
 
@@ -249,6 +277,15 @@ impl Step for Canonicalise {
 
     fn reset(&mut self, _assigned: &[log::Position]) {
         self.clocks.clear();
+    }
+}
+
+fn wire_repair(repair: &admission::Repair) -> WireRepair {
+    WireRepair {
+        pointer: repair.pointer.clone(),
+        rungs: repair.rungs.iter().map(|rung| rung.as_str().to_owned()).collect(),
+        received: repair.received.to_string(),
+        repaired: repair.repaired.to_string(),
     }
 }
 
@@ -263,3 +300,6 @@ fn digest_text(fingerprint: &[u8]) -> String {
 #[cfg(test)]
 #[path = "step_tests.rs"]
 mod tests;
+#[cfg(test)]
+#[path = "types_tests.rs"]
+mod types_tests;

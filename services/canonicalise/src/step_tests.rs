@@ -6,10 +6,10 @@ use stage::Emit;
 use stage::testing::{MemoryEffects, record};
 
 const PARTITIONS: u32 = 4;
-const SECRET: &str = "cs-secret";
-const T0: i64 = 1_767_225_600_000;
+pub(super) const SECRET: &str = "cs-secret";
+pub(super) const T0: i64 = 1_767_225_600_000;
 
-fn entry(kind: &str, id: &str, tenant: &str, body: serde_json::Value) -> TenantConfig {
+pub(super) fn entry(kind: &str, id: &str, tenant: &str, body: serde_json::Value) -> TenantConfig {
     TenantConfig { kind: kind.into(), id: id.into(), tenant: tenant.into(), body: body.to_string(), removed: false }
 }
 
@@ -22,7 +22,7 @@ fn directory() -> Arc<Directory> {
     ]))
 }
 
-struct Bench {
+pub(super) struct Bench {
     step: Canonicalise,
     effects: MemoryEffects,
     offset: u64,
@@ -30,25 +30,29 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
+        Self::with(directory(), Box::new(|| Ok(())))
+    }
+
+    pub(super) fn with(directory: Arc<Directory>, refresh: Refresh) -> Self {
         let settings =
             Settings { window: Window::of_days(Some(35)), limits: Limits::default(), partitions: PARTITIONS };
-        let step = Canonicalise::new(settings, directory(), Box::new(|| Ok(())));
+        let step = Canonicalise::new(settings, directory, refresh);
         Self { step, effects: MemoryEffects::default(), offset: 0 }
     }
 
-    fn apply(&mut self, record: &Record) -> Result<Vec<Emit>, StepError> {
+    pub(super) fn apply(&mut self, record: &Record) -> Result<Vec<Emit>, StepError> {
         self.step.apply(record, &mut self.effects)?;
         self.step.finish(record.partition, &mut self.effects)?;
         Ok(self.effects.take())
     }
 
-    fn send(&mut self, request: &ExchangeRequested, at: i64) -> Vec<Emit> {
+    pub(super) fn send(&mut self, request: &ExchangeRequested, at: i64) -> Vec<Emit> {
         let record = self.signed("ingest-1", request, at);
         self.apply(&record).unwrap()
     }
 
     /// A record as ingest or a producer of the tenant's own would write it.
-    fn signed(&mut self, producer: &str, request: &ExchangeRequested, at: i64) -> Record {
+    pub(super) fn signed(&mut self, producer: &str, request: &ExchangeRequested, at: i64) -> Record {
         let key = request_key(&request.tenant, &request.idempotency_key);
         let value = request.encode().unwrap();
         let partition = partition_of(key.as_bytes(), PARTITIONS);
@@ -62,7 +66,7 @@ impl Bench {
     }
 }
 
-fn request(key: &str, payload: &str) -> ExchangeRequested {
+pub(super) fn request(key: &str, payload: &str) -> ExchangeRequested {
     ExchangeRequested {
         tenant: "acme".into(),
         idempotency_key: key.into(),
@@ -76,17 +80,17 @@ fn request(key: &str, payload: &str) -> ExchangeRequested {
     }
 }
 
-fn admitted(emits: &[Emit]) -> ExchangeAdmitted {
+pub(super) fn admitted(emits: &[Emit]) -> ExchangeAdmitted {
     let emit = emits.iter().find(|emit| emit.topic.as_str() == ADMITTED).expect("an admission or a replay");
     ExchangeAdmitted::decode(emit.value.as_ref().unwrap()).unwrap()
 }
 
-fn rejected(emits: &[Emit]) -> ExchangeRejected {
+pub(super) fn rejected(emits: &[Emit]) -> ExchangeRejected {
     let emit = emits.iter().find(|emit| emit.topic.as_str() == REJECTED).expect("a refusal");
     ExchangeRejected::decode(emit.value.as_ref().unwrap()).unwrap()
 }
 
-fn answer(emits: &[Emit]) -> Option<ExchangeAnswer> {
+pub(super) fn answer(emits: &[Emit]) -> Option<ExchangeAnswer> {
     let emit = emits.iter().find(|emit| emit.topic.as_str() == ANSWER)?;
     assert_eq!(emit.partition, Some(7));
     Some(ExchangeAnswer::decode(emit.value.as_ref().unwrap()).unwrap())

@@ -97,6 +97,7 @@ pub(crate) mod tests {
             amount: None,
             forward_url: forward_url.map(str::to_owned),
             config_version: 7,
+            normalization: None,
         }
     }
 

@@ -140,6 +140,7 @@ mod tests {
             amount,
             forward_url: None,
             config_version: 7,
+            normalization: None,
         }
     }
 

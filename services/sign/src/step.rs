@@ -157,6 +157,7 @@ impl Sign {
             amount: admission.amount.clone(),
             forward_url: admission.forward_url.clone(),
             config_version: admission.config_version,
+            normalization: admission.normalization.clone(),
         };
         self.writer.sealed(&sealed, record, effects)?;
         if let Some(reply) = reply_of(record) {

@@ -98,6 +98,7 @@ fn admitted(n: u32, at: i64) -> ExchangeAdmitted {
             forward_url: None,
             expected_prev_receipt_hash: None,
             config_version: 1,
+            normalization: None,
         }),
     }
 }

@@ -34,6 +34,27 @@ pub struct ExchangeRequested {
     pub forward_url: Option<String>,
 }
 
+/// One string of a payload that was put right before it was read as JSON.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Repair {
+    /// RFC 6901, into the request body
+    pub pointer: String,
+    /// trailing_commas, quotes, escapes
+    pub rungs: Vec<String>,
+    /// digest of the string as it was received
+    pub received: String,
+    /// digest of the canonical form that it was read as
+    pub repaired: String,
+}
+
+/// How the normalized payload came about.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Normalization {
+    /// digest of the payload type's definition
+    pub definition: String,
+    pub repairs: Vec<Repair>,
+}
+
 /// What was decided at admission.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Admission {
@@ -56,6 +77,8 @@ pub struct Admission {
     pub forward_url: Option<String>,
     pub expected_prev_receipt_hash: Option<String>,
     pub config_version: i64,
+    /// absent where nothing is mapped (passthrough), and before version 2
+    pub normalization: Option<Normalization>,
 }
 
 /// Internal. An admission, or the replay of one (admission is null). Record key: tenant:trace_id of the original.
@@ -114,6 +137,8 @@ pub struct ExchangeSealed {
     pub amount: Option<WireAmount>,
     pub forward_url: Option<String>,
     pub config_version: i64,
+    /// absent where nothing is mapped (passthrough), and before version 2
+    pub normalization: Option<Normalization>,
 }
 
 /// Internal. The answer to one HTTP request; partition = ingest slot.
@@ -391,23 +416,23 @@ pub struct Tally {
 }
 
 bind! {
-    ExchangeRequested, 1, "exchange.requested.v1";
-    ExchangeAdmitted, 2, "exchange.admitted.v1";
-    ExchangeRejected, 3, "exchange.rejected.v1";
-    ExchangeSealed, 4, "exchange.sealed.v1";
-    ExchangeAnswer, 5, "exchange.answer.v1";
-    ExchangeDelivered, 6, "exchange.delivered.v1";
-    UsageRecorded, 7, "usage.recorded.v1";
-    UsageTotal, 8, "usage.total.v1";
-    LedgerCommand, 9, "ledger.command.v1";
-    SettlementPosted, 10, "settlement.posted.v1";
-    SettlementParked, 11, "settlement.parked.v1";
-    AuditCheckpoint, 12, "audit.checkpoint.v1";
-    SigningKey, 13, "signing_key.v1";
-    TenantConfig, 14, "tenant.config.v1";
-    DedupEntry, 15, "canonicalise.state.v1";
-    SignState, 16, "sign.state.v1";
-    RelayPosition, 17, "relay.position.v1";
-    PendingDelivery, 18, "forward.state.v1";
-    Tally, 19, "meter.tally.state.v1";
+    ExchangeRequested, "exchange.requested.v1", 1 => 1;
+    ExchangeAdmitted, "exchange.admitted.v1", 20 => 2, 2 => 1;
+    ExchangeRejected, "exchange.rejected.v1", 3 => 1;
+    ExchangeSealed, "exchange.sealed.v1", 21 => 2, 4 => 1;
+    ExchangeAnswer, "exchange.answer.v1", 5 => 1;
+    ExchangeDelivered, "exchange.delivered.v1", 6 => 1;
+    UsageRecorded, "usage.recorded.v1", 7 => 1;
+    UsageTotal, "usage.total.v1", 8 => 1;
+    LedgerCommand, "ledger.command.v1", 9 => 1;
+    SettlementPosted, "settlement.posted.v1", 10 => 1;
+    SettlementParked, "settlement.parked.v1", 11 => 1;
+    AuditCheckpoint, "audit.checkpoint.v1", 12 => 1;
+    SigningKey, "signing_key.v1", 13 => 1;
+    TenantConfig, "tenant.config.v1", 14 => 1;
+    DedupEntry, "canonicalise.state.v1", 15 => 1;
+    SignState, "sign.state.v1", 16 => 1;
+    RelayPosition, "relay.position.v1", 17 => 1;
+    PendingDelivery, "forward.state.v1", 18 => 1;
+    Tally, "meter.tally.state.v1", 19 => 1;
 }

@@ -330,6 +330,7 @@ fn admitted(number: usize, at: i64, admission: bool) -> ExchangeAdmitted {
             forward_url: None,
             expected_prev_receipt_hash: None,
             config_version: 1,
+            normalization: None,
         }),
     }
 }
@@ -376,6 +377,7 @@ fn sealed(number: usize, at: i64) -> ExchangeSealed {
         }),
         forward_url: number.is_multiple_of(3).then(|| "https://a.example/".into()),
         config_version: 1,
+        normalization: None,
     }
 }
 

@@ -51,6 +51,7 @@ pub(crate) fn sealed(number: usize, url: &str) -> ExchangeSealed {
         amount: None,
         forward_url: Some(url.to_owned()),
         config_version: 1,
+        normalization: None,
     }
 }
 

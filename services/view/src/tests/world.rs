@@ -284,6 +284,7 @@ fn admitted(tenant: &str, exchange_id: &str, at: i64, admission: bool) -> Exchan
             forward_url: None,
             expected_prev_receipt_hash: None,
             config_version: 1,
+            normalization: None,
         }),
     }
 }
@@ -349,6 +350,7 @@ fn sealed(tenant: &str, exchange_id: &str, at: i64, receipt: String, priced: boo
         amount: priced.then(|| WireAmount { currency: "USD".into(), minor: 1000, payee: "bob".into() }),
         forward_url: None,
         config_version: 1,
+        normalization: None,
     }
 }
 

@@ -91,16 +91,16 @@ fn exchange_at(log: &dyn Log, place: &Place) -> Option<String> {
 
 fn exchange_of(value: &[u8]) -> Option<String> {
     match split(value).ok()?.0 {
-        ExchangeRequested::SCHEMA_ID => {
+        id if ExchangeRequested::reads(id) => {
             let requested = ExchangeRequested::decode(value).ok()?;
             let tenant = TenantId::parse(requested.tenant.as_str()).ok()?;
             let idempotency_key = IdempotencyKey::parse(requested.idempotency_key.as_str()).ok()?;
             Some(ExchangeId::derive(&tenant, &idempotency_key).to_string())
         }
-        ExchangeAdmitted::SCHEMA_ID => Some(ExchangeAdmitted::decode(value).ok()?.exchange_id),
-        ExchangeSealed::SCHEMA_ID => Some(ExchangeSealed::decode(value).ok()?.exchange_id),
-        UsageRecorded::SCHEMA_ID => Some(UsageRecorded::decode(value).ok()?.exchange_id),
-        LedgerCommand::SCHEMA_ID => LedgerCommand::decode(value).ok()?.exchange_id,
+        id if ExchangeAdmitted::reads(id) => Some(ExchangeAdmitted::decode(value).ok()?.exchange_id),
+        id if ExchangeSealed::reads(id) => Some(ExchangeSealed::decode(value).ok()?.exchange_id),
+        id if UsageRecorded::reads(id) => Some(UsageRecorded::decode(value).ok()?.exchange_id),
+        id if LedgerCommand::reads(id) => LedgerCommand::decode(value).ok()?.exchange_id,
         _ => None,
     }
 }
@@ -109,6 +109,23 @@ fn exchange_of(value: &[u8]) -> Option<String> {
 mod tests {
     use super::*;
     use audit::OpenEquation;
+
+    #[test]
+    fn records_of_every_version_name_their_exchange() {
+        let samples = [
+            include_str!("../../../../../schemas/exchange.admitted.v1/1.golden.hex"),
+            include_str!("../../../../../schemas/exchange.admitted.v1/2.golden.hex"),
+            include_str!("../../../../../schemas/exchange.sealed.v1/1.golden.hex"),
+            include_str!("../../../../../schemas/exchange.sealed.v1/2.golden.hex"),
+        ];
+        for sample in samples {
+            let hex: String = sample.split_whitespace().collect();
+            let bytes: Vec<u8> =
+                (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect();
+            let exchange_id = exchange_of(&bytes).expect("an exchange");
+            assert!(exchange_id.starts_with("ex_"), "{exchange_id}");
+        }
+    }
 
     #[test]
     fn it_says_which_equation_lacks_what_and_for_which_exchanges() {

@@ -12,11 +12,11 @@ pub(super) fn legible(value: &[u8]) -> Value {
         T::decode(value).ok().and_then(|record| serde_json::to_value(record).ok())
     }
     let decoded = match split(value).map(|(id, _)| id) {
-        Ok(ExchangeRequested::SCHEMA_ID) => read::<ExchangeRequested>(value),
-        Ok(ExchangeAdmitted::SCHEMA_ID) => read::<ExchangeAdmitted>(value),
-        Ok(ExchangeSealed::SCHEMA_ID) => read::<ExchangeSealed>(value),
-        Ok(UsageRecorded::SCHEMA_ID) => read::<UsageRecorded>(value),
-        Ok(LedgerCommand::SCHEMA_ID) => read::<LedgerCommand>(value),
+        Ok(id) if ExchangeRequested::reads(id) => read::<ExchangeRequested>(value),
+        Ok(id) if ExchangeAdmitted::reads(id) => read::<ExchangeAdmitted>(value),
+        Ok(id) if ExchangeSealed::reads(id) => read::<ExchangeSealed>(value),
+        Ok(id) if UsageRecorded::reads(id) => read::<UsageRecorded>(value),
+        Ok(id) if LedgerCommand::reads(id) => read::<LedgerCommand>(value),
         _ => None,
     };
     match decoded {
