@@ -14,6 +14,7 @@ use crate::exchange::{no_parameters, read_body, traceparent};
 use crate::prefer::wait_of;
 use crate::state::IngestState;
 use crate::submit::{Outcome, Submitted};
+use crate::types;
 
 /// How far an item has come.
 enum Stage {
@@ -58,7 +59,11 @@ pub(crate) async fn create(
     let mut under_way = Vec::with_capacity(items.len());
     for (index, (offset, item)) in items.into_iter().enumerate() {
         let (name, read) = door::item(item, Place { pointer: &format!("/{index}"), offset }, rules);
-        let stage = match read.and_then(|admissible| state.0.submit(admissible, traceparent)) {
+        let known = read.and_then(|admissible| {
+            let known = types::known(&state.0.directory, &admissible.request);
+            known.map(|_| admissible).map_err(|problem| problem.under(&format!("/{index}/exchange")))
+        });
+        let stage = match known.and_then(|admissible| state.0.submit(admissible, traceparent)) {
             Ok(submitted) => Stage::Submitted(Box::new(submitted)),
             Err(problem) => Stage::Refused(problem),
         };

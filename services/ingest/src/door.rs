@@ -1,7 +1,7 @@
 //! The door: from headers and bytes to a request that may be written, or to the problem that says why not.
 //!
-//! Pure. What it lets in, canonicalise would admit but for what only configuration and state know (allowlist, chain,
-//! idempotency). What it refuses does not use up the idempotency key.
+//! Pure. What it lets in, canonicalise would admit but for what only configuration and state know (payload types,
+//! allowlist, chain, idempotency). What it refuses does not use up the idempotency key.
 
 // Named by their paths because `fuzz/` takes this file in by its own.
 #[path = "door/envelope.rs"]
@@ -10,6 +10,7 @@ mod envelope;
 mod item;
 
 use access::{Code, Problem};
+use admission::PASSTHROUGH;
 use axum::http::{HeaderMap, HeaderName, header};
 use event::amount::{Currency, Minor};
 use event::destination::Destination;
@@ -23,8 +24,6 @@ use envelope::{Envelope, Faults, refused};
 pub(crate) use envelope::{Place, items};
 pub(crate) use item::{ItemRules, item};
 
-/// The only payload type without a mapping.
-const PASSTHROUGH: &str = "passthrough";
 /// How a request record says that it must open its chain.
 const FIRST_HOP: &str = "first";
 
@@ -110,7 +109,6 @@ pub(crate) fn exchange(sender: &Sender, body: &[u8], place: Place<'_>, limits: &
         faults.add("/payload", "missing_member", "`payload` is required; it may be any JSON value.");
     }
     faults.none()?;
-    known_type(&request, place)?;
     let mut canonical = Vec::with_capacity(request.payload.len());
     canonicalise_at(&place.pointer_of("payload"), &request.payload, limits, &mut canonical)
         .map_err(|refusal| refused(refusal, envelope.offset_of("payload")))?;
@@ -170,25 +168,6 @@ fn amount(envelope: &Envelope<'_>, faults: &mut Faults<'_>) -> Result<Option<Wir
     let payee = payee.and_then(|text| faults.of_amount("/amount/payee", Payee::parse(text)));
     let (Some(currency), Some(minor), Some(payee)) = (currency, minor, payee) else { return Ok(None) };
     Ok(Some(WireAmount { currency: currency.to_string(), minor: minor.get(), payee: payee.to_string() }))
-}
-
-fn known_type(request: &ExchangeRequested, place: Place<'_>) -> Result<(), Problem> {
-    if request.payload_type != PASSTHROUGH {
-        let detail = format!("There is no payload type {:?}.", request.payload_type);
-        return Err(Problem::new(Code::UnknownPayloadType, detail.clone()).error(
-            place.pointer_of("payload_type"),
-            "unknown_payload_type",
-            detail,
-        ));
-    }
-    match request.target_type.as_deref() {
-        None | Some(PASSTHROUGH) => Ok(()),
-        Some(target) => {
-            let detail = format!("passthrough has no target type {target:?}.");
-            let problem = Problem::new(Code::InvalidRequest, detail.clone());
-            Err(problem.error(place.pointer_of("target_type"), "unknown_target_type", detail))
-        }
-    }
 }
 
 #[cfg(test)]

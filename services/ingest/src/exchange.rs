@@ -13,9 +13,11 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use crate::door::{self, Place, Sender};
+use crate::dry_run;
 use crate::prefer::wait_of;
 use crate::state::IngestState;
 use crate::submit::Outcome;
+use crate::types;
 
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 const TRUE: HeaderValue = HeaderValue::from_static("true");
@@ -30,6 +32,7 @@ const CLOSE: HeaderValue = HeaderValue::from_static("close");
     operation_id = "createExchange",
     security(("api_key" = [])),
     params(
+        ("dry_run" = Option<bool>, Query, description = "`true`: answer what would be admitted, write nothing, use no key up"),
         ("Idempotency-Key" = String, Header, description = "1 to 255 characters of visible ASCII; also read: X-SIGNET-Idempotency-Key"),
         ("Prefer" = Option<String>, Header, description = "`wait=<seconds>` (default 10, at most 60) or `respond-async`"),
         ("X-Request-ID" = Option<String>, Header, description = "echoed; made where it is missing"),
@@ -37,6 +40,7 @@ const CLOSE: HeaderValue = HeaderValue::from_static("close");
     ),
     request_body = crate::openapi::ExchangeRequest,
     responses(
+        (status = 200, description = "With `dry_run=true`: what would be admitted", body = crate::openapi::DryRun),
         (status = 201, description = "Sealed: the receipt is committed", body = crate::openapi::SealedExchange,
          headers(("Location" = String), ("Idempotent-Replayed" = String, description = "`true` where this repeats an earlier answer"))),
         (status = 202, description = "Accepted, not decided within the wait", body = crate::openapi::AcceptedExchange,
@@ -54,21 +58,30 @@ pub(crate) async fn create(
     body: Body,
 ) -> Result<Response, Problem> {
     principal.require(Scope::ExchangeWrite)?;
-    no_parameters(query.as_deref())?;
+    let is_dry_run = dry_run::is_asked(query.as_deref())?;
     door::media_type(&headers)?;
-    let sender = Sender { idempotency_key: door::idempotency_key(&headers)?, tenant: principal.tenant };
+    let idempotency_key = door::idempotency_key(&headers);
+    if !is_dry_run {
+        // Before the body is read: a request without a key is refused cheaply.
+        idempotency_key.as_ref().map_err(Problem::clone)?;
+    }
     let config = &state.0.config;
     let body = match read_body(&headers, body, config.body_bytes_max, config.body_timeout).await {
         Ok(body) => body,
         Err(response) => return Ok(*response),
     };
+    if is_dry_run {
+        return dry_run::answer(&state, principal.tenant, &headers, &body).await;
+    }
+    let sender = Sender { idempotency_key: idempotency_key?, tenant: principal.tenant };
     let admissible = door::exchange(&sender, &body, Place::default(), &config.payload)?;
+    types::known(&state.0.directory, &admissible.request)?;
     drop(body);
     let submitted = state.0.submit(admissible, traceparent(&headers))?;
     state.0.outcome(submitted, wait_of(&headers, config)).await.map(respond)
 }
 
-/// A parameter that is passed over could mean money: `dry_run=true` must not seal.
+/// A parameter that is passed over could mean money: `dry_run=true` must not seal a batch.
 pub(crate) fn no_parameters(query: Option<&str>) -> Result<(), Problem> {
     match query {
         None | Some("") => Ok(()),

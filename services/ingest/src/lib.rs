@@ -15,6 +15,7 @@
 mod batch;
 mod config;
 mod door;
+mod dry_run;
 mod exchange;
 mod follow;
 mod http;
@@ -27,6 +28,7 @@ mod serve;
 mod start;
 mod state;
 mod submit;
+mod types;
 mod verify;
 mod waiting;
 

@@ -29,7 +29,7 @@ pub fn document() -> Document {
         crate::http::readyz,
         crate::pages::error_page,
     ),
-    components(schemas(ExchangeRequest, Amount, SealedExchange, AcceptedExchange, BatchItem, BatchResult, ProblemDocument,
+    components(schemas(DryRun, ExchangeRequest, Amount, SealedExchange, AcceptedExchange, BatchItem, BatchResult, ProblemDocument,
         ProblemError, Verdict)),
     modifiers(&ApiKeySecurity),
 )]
@@ -53,7 +53,7 @@ impl Modify for ApiKeySecurity {
 pub(crate) struct ExchangeRequest {
     /// Any I-JSON value: at most 64 containers deep, canonical form at most 256 KiB
     payload: Value,
-    /// `passthrough` where nothing is to be mapped
+    /// A payload type that is in force here, with its version; `passthrough` where nothing is to be mapped
     #[schema(default = "passthrough")]
     payload_type: Option<String>,
     /// The mapping's target, where one payload type has several
@@ -96,6 +96,32 @@ pub(crate) struct SealedExchange {
     normalized: Value,
     /// The countersigned receipt
     receipt: Value,
+}
+
+/// What would be admitted. Nothing was stored, and no key was used up.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "described, never built")]
+pub(crate) struct DryRun {
+    #[schema(example = "admissible")]
+    status: String,
+    /// Null where the request has no idempotency key
+    exchange_id: Option<String>,
+    /// `payload`, `target`, and the digest of the type's `definition` (null for `passthrough`)
+    r#type: Value,
+    /// Digest of the payload as received
+    request_cid: String,
+    /// Digest of the normalized payload
+    cid: String,
+    /// The payload as it would be countersigned
+    normalized: Value,
+    /// `allowed`, `reason`, `host`
+    policy: Value,
+    /// `vex`, `fu`
+    usage: Value,
+    /// The amount with `fee_minor` (before a discount for the month's volume) and `tariff_version`; null without an amount
+    price: Option<Value>,
+    /// Strings that would be put right: `pointer`, `rungs`, and digests of what was `received` and what it is `repaired` to
+    repairs: Vec<Value>,
 }
 
 /// Held by the log and never lost, not decided yet. Send the same key again for the answer.

@@ -94,7 +94,8 @@ pub async fn start(
     ];
     let openapi = documents.into_iter().fold(crate::openapi::document(), Document::merge_from);
     let state = IngestState(Arc::new(Shared {
-        authenticator: Authenticator::new(directory),
+        authenticator: Authenticator::new(Arc::clone(&directory)),
+        directory,
         signer: Signer { key_id: producer.id, secret: producer.secret },
         waiting,
         keys,

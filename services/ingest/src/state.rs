@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use access::Authenticator;
+use access::{Authenticator, Directory};
 use axum::extract::FromRef;
 use log::{Log, Record};
 use tokio::sync::Semaphore;
@@ -22,6 +22,8 @@ pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) log: Arc<dyn Log>,
     pub(crate) authenticator: Authenticator,
+    /// Tenants and payload types.
+    pub(crate) directory: Arc<Directory>,
     pub(crate) signer: Signer,
     pub(crate) waiting: Arc<Waiting>,
     pub(crate) keys: Arc<KeyDirectory>,

@@ -97,12 +97,6 @@ fn what_is_no_exchange_is_refused_with_pointer_and_code() {
             "invalid_request",
             &[("/amount/fee", "unknown_member"), ("/amount/minor", "invalid_amount")],
         ),
-        (
-            r#"{"payload":1,"payload_type":"invoice"}"#,
-            "unknown_payload_type",
-            &[("/payload_type", "unknown_payload_type")],
-        ),
-        (r#"{"payload":1,"target_type":"iso"}"#, "invalid_request", &[("/target_type", "unknown_target_type")]),
     ];
     for (body, code, faults) in table {
         let expected: Vec<_> =

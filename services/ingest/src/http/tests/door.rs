@@ -23,7 +23,7 @@ async fn the_door_refuses_before_anything_is_written() {
         ("unsupported_media_type", 415, world.post(&api_key, "k", good, &[("content-type", "text/plain")]).await),
         ("idempotency_key_missing", 400, world.call(post("/v1/exchanges", &api_key, good)).await),
         ("idempotency_key_invalid", 400, world.post(&api_key, "a b", good, &[]).await),
-        ("invalid_parameter", 400, world.call(post("/v1/exchanges?dry_run=true", &api_key, good)).await),
+        ("invalid_parameter", 400, world.call(post("/v1/exchanges?dry=true", &api_key, good)).await),
         ("payload_too_large", 413, world.post(&api_key, "k", &long, &[]).await),
         ("payload_too_large", 413, world.post(&api_key, "k", good, &[("content-length", "99999999")]).await),
         ("malformed_json", 400, world.post(&api_key, "k", "{", &[]).await),
