@@ -81,6 +81,9 @@ pub(crate) enum Command {
     /// The topics that the pipeline needs
     #[command(subcommand)]
     Topics(crate::commands::topics::TopicsCommand),
+    /// Payload types: what may be mapped into what
+    #[command(subcommand)]
+    Types(crate::commands::types::TypesCommand),
     /// Records that could not be processed
     #[command(subcommand)]
     Dead(crate::commands::dead::DeadCommand),

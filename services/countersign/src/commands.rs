@@ -13,6 +13,7 @@ pub(crate) mod send;
 pub(crate) mod signing_keys;
 pub(crate) mod tenants;
 pub(crate) mod topics;
+pub(crate) mod types;
 pub(crate) mod verify;
 pub(crate) mod view;
 pub(crate) mod why;
@@ -41,6 +42,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Webhooks(command) => tenants::run_webhooks(&command),
         Command::Producers(command) => producers::run(&command),
         Command::Topics(command) => topics::run(&command),
+        Command::Types(command) => types::run(&command),
         Command::Dead(command) => dead::run(&command),
         Command::Audit(args) => audit::run(&args),
         Command::View(args) => view::run(&args),

@@ -23,6 +23,7 @@ pub(crate) struct Config {
     pub(crate) log: LogConfig,
     pub(crate) database: Database,
     pub(crate) forward: Forward,
+    pub(crate) types: Types,
     pub(crate) tenants: BTreeMap<String, Tenant>,
     pub(crate) telemetry: Telemetry,
 }
@@ -103,12 +104,23 @@ pub(crate) struct Forward {
     pub(crate) nat64_prefixes: Vec<String>,
 }
 
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Types {
+    /// Payload types beside the shipped ones, a folder each.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) directory: Option<PathBuf>,
+}
+
 /// A tenant, as the file names it; `countersign tenants set` writes the same into `access.db`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Tenant {
     #[serde(default)]
     pub(crate) forward_allowlist: Vec<String>,
+    /// Whether strings that a payload type reads as JSON may be repaired; not named: as it was set before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) repair: Option<admission::RepairPolicy>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -146,6 +158,7 @@ impl Default for Config {
             },
             database: Database { url: String::new() },
             forward: Forward { networks_allowed: Vec::new(), ca_file: None, nat64_prefixes: Vec::new() },
+            types: Types::default(),
             tenants: BTreeMap::new(),
             telemetry: Telemetry {
                 log: "info,fjall=warn,lsm_tree=warn,sqlx=error".to_owned(),

@@ -14,6 +14,7 @@ mod roles;
 mod substrate;
 mod telemetry;
 mod topics;
+mod type_files;
 mod up;
 
 use std::process::ExitCode;

@@ -27,7 +27,7 @@ use crate::failure::{Doing as _, Failure};
 use crate::patience::Patience;
 use crate::roles::{self, Crew, Ended, Role, Shared};
 use crate::substrate::{Substrate, configure, of_fault};
-use crate::telemetry;
+use crate::{telemetry, type_files};
 
 /// Runs these roles in this process.
 pub(crate) fn run(serve: &Serve, roles: &[Role]) -> Result<ExitCode, Failure> {
@@ -210,11 +210,22 @@ impl Process {
             let id = TenantId::parse(id.as_str()).doing("a table tenants.<id> of the configuration has no valid id")?;
             store.ensure_tenant(&id).await.doing("a tenant cannot be written to access.db")?;
             let known = store.tenant(&id).await.doing("a tenant cannot be read from access.db")?;
-            if let Some(settings) = known.filter(|known| known.forward_allowlist != tenant.forward_allowlist) {
-                let settings = TenantSettings { forward_allowlist: tenant.forward_allowlist.clone(), ..settings };
+            let Some(known) = known else { continue };
+            let settings = TenantSettings {
+                forward_allowlist: tenant.forward_allowlist.clone(),
+                repair: tenant.repair.unwrap_or(known.repair),
+                ..known.clone()
+            };
+            if settings != known {
                 store.set_tenant(&id, &settings).await.doing("a tenant cannot be written to access.db")?;
             }
         }
+        let types = type_files::to_publish(config.types.directory.as_deref())?;
+        access::publish_types(&self.substrate.log, directory, &types).await.map_err(|error| {
+            Failure::new("the payload types are not in force").because(error).try_this(
+                "a published type never changes, for its name is in receipts: give the new definition a new name",
+            )
+        })?;
         let days = config.dedup_window_days.days();
         let settings = ingest::Config {
             slot: config.http.slot,

@@ -5,7 +5,8 @@
 use std::process::ExitCode;
 
 use access::{Secret, StillRetiring, Store, TenantSettings};
-use clap::{Args, Subcommand};
+use admission::RepairPolicy;
+use clap::{Args, Subcommand, ValueEnum};
 use event::destination::Allowlist;
 use event::id::TenantId;
 use serde_json::{Value, json};
@@ -27,7 +28,7 @@ pub(crate) enum TenantsCommand {
         #[command(flatten)]
         place: Place,
     },
-    /// Say where a tenant's deliveries may go; a tenant that is not known yet is made
+    /// Say where a tenant's deliveries may go, and what may be repaired; a tenant that is not known yet is made
     Set(SetArgs),
 }
 
@@ -48,10 +49,30 @@ pub(crate) struct SetArgs {
     /// Allow no destination at all
     #[arg(long, group = "change", conflicts_with_all = ["allow_add", "allow_remove"])]
     allow_none: bool,
+    /// Whether strings that a payload type reads as JSON may be repaired where they are not
+    #[arg(long, value_enum, group = "change")]
+    repair: Option<RepairChoice>,
     #[arg(long)]
     json: bool,
     #[command(flatten)]
     place: Place,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum RepairChoice {
+    /// By the ladder of fixed rules, and the receipt's record says so
+    Rules,
+    /// What is not JSON is refused
+    Off,
+}
+
+impl From<RepairChoice> for RepairPolicy {
+    fn from(choice: RepairChoice) -> Self {
+        match choice {
+            RepairChoice::Rules => Self::Rules,
+            RepairChoice::Off => Self::Off,
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -133,6 +154,7 @@ fn set(args: &SetArgs) -> Result<TenantSettings, Failure> {
         store.ensure_tenant(&args.tenant).await?;
         let mut settings = known(store, &args.tenant).await?;
         settings.forward_allowlist = changed(settings.forward_allowlist, args)?;
+        settings.repair = args.repair.map_or(settings.repair, RepairPolicy::from);
         store.set_tenant(&args.tenant, &settings).await?;
         Ok::<_, Failure>(settings)
     })
@@ -158,17 +180,21 @@ fn show(tenants: &[(TenantId, TenantSettings)], as_json: bool) -> Result<(), Fai
     if as_json {
         let shown: Vec<Value> = tenants
             .iter()
-            .map(|(tenant, settings)| json!({"tenant": tenant, "forward_allowlist": settings.forward_allowlist}))
+            .map(|(tenant, settings)| json!({"tenant": tenant, "forward_allowlist": settings.forward_allowlist, "repair": settings.repair}))
             .collect();
         return print::json(&shown);
     }
-    let mut table = vec![print::row(["tenant", "deliveries may go to"])];
+    let mut table = vec![print::row(["tenant", "repair", "deliveries may go to"])];
     for (tenant, settings) in tenants {
         let allowed = match settings.forward_allowlist.as_slice() {
             [] => "nowhere".to_owned(),
             allowed => allowed.join(", "),
         };
-        table.push(print::row([tenant.as_str(), &allowed]));
+        let repair = match settings.repair {
+            RepairPolicy::Rules => "rules",
+            RepairPolicy::Off => "off",
+        };
+        table.push(print::row([tenant.as_str(), repair, &allowed]));
     }
     print::out(&print::table(&table))
 }
@@ -201,6 +227,17 @@ mod tests {
         assert!(after(&["--allow-remove", "b.example"]).is_err());
         assert!(after(&["--allow", "https://a.example/"]).is_err());
         assert!(after(&["--allow-none"]).unwrap().is_empty());
+    }
+
+    #[test]
+    fn repairs_are_allowed_until_they_are_switched_off() {
+        let dir = tempfile::tempdir().unwrap();
+        let after = |words: &[&str]| set(&parse(dir.path(), words).unwrap()).unwrap().repair;
+        assert_eq!(after(&["--allow", "b.example"]), RepairPolicy::Rules);
+        assert_eq!(after(&["--repair", "off"]), RepairPolicy::Off);
+        assert_eq!(after(&["--allow-add", "c.example"]), RepairPolicy::Off);
+        assert_eq!(after(&["--repair", "rules"]), RepairPolicy::Rules);
+        assert!(parse(dir.path(), &["--repair", "maybe"]).is_err());
     }
 
     #[test]
