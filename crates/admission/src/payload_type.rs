@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::definition::{Definition, Embedded, Target};
 use crate::embedded::{Path, PathError};
 use crate::mapping::Mapping;
-use crate::refusal::{FieldError, Refusal};
+use crate::refusal::{FieldError, REPAIR_NOT_ALLOWED, Refusal};
 use crate::repair::Rung;
 use crate::sanitise::sanitise;
 use crate::{invariants, repair, tree};
@@ -210,9 +210,18 @@ impl PayloadType {
         let (mut inside, repair) = match canonicalise(text.as_bytes(), limits, &mut canonical) {
             Ok(()) => (tree::read(&canonical).map_err(unreadable)?, None),
             Err(refusal) if refusal.code != DoorCode::Malformed => return Err(door_inside(&refusal, pointer)),
-            Err(refusal) if !embedded.repair || policy == RepairPolicy::Off => {
-                let detail = format!("{}; repairs are not allowed here", inside_detail(&refusal));
-                return Err(Refusal::at(422, "mapping_failed", pointer, refusal.code.as_str(), detail));
+            Err(refusal) if !embedded.repair => {
+                return Err(Refusal::at(
+                    422,
+                    "mapping_failed",
+                    pointer,
+                    refusal.code.as_str(),
+                    inside_detail(&refusal),
+                ));
+            }
+            Err(refusal) if policy == RepairPolicy::Off => {
+                let detail = format!("{}; the tenant allows no repair", inside_detail(&refusal));
+                return Err(Refusal::at(422, "mapping_failed", pointer, REPAIR_NOT_ALLOWED, detail));
             }
             Err(refusal) => {
                 let repaired = repair::repair(text, limits).map_err(|refusal| door_inside(&refusal, pointer))?;

@@ -2,6 +2,9 @@
 
 use serde_json::{Value, json};
 
+/// Of a string that is no JSON, where its tenant allows no repair.
+pub(crate) const REPAIR_NOT_ALLOWED: &str = "repair_not_allowed";
+
 /// A refusal: before acceptance it costs nothing, after acceptance it is the answer of that exchange for ever.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
@@ -35,9 +38,12 @@ impl Refusal {
     }
 
     /// Whether newer configuration could decide otherwise: an allowlist, a type, a repair that is allowed now.
+    ///
+    /// Whoever asks reads the configuration up to now before it refuses, which is a round trip to the log: no payload
+    /// may bring that about by what is in it.
     pub fn depends_on_configuration(&self) -> bool {
-        matches!(self.code.as_str(), "destination_denied" | "unknown_payload_type" | "mapping_failed")
-            || self.errors.iter().any(|error| error.code == "unknown_target_type")
+        matches!(self.code.as_str(), "destination_denied" | "unknown_payload_type")
+            || self.errors.iter().any(|error| matches!(error.code.as_str(), "unknown_target_type" | REPAIR_NOT_ALLOWED))
     }
 
     pub fn errors_json(&self) -> Value {
@@ -50,5 +56,26 @@ impl Refusal {
     /// The part of the problem that does not depend on who asks.
     pub fn body(&self) -> String {
         json!({"detail": self.detail, "errors": self.errors_json()}).to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_configured_can_be_decided_otherwise() {
+        for (code, fault, expected) in [
+            ("destination_denied", "not_allowlisted", true),
+            ("unknown_payload_type", "unknown_payload_type", true),
+            ("invalid_request", "unknown_target_type", true),
+            ("mapping_failed", REPAIR_NOT_ALLOWED, true),
+            ("mapping_failed", "malformed", false),
+            ("invalid_request", "missing_target_type", false),
+            ("invariant_broken", "id_changed", false),
+        ] {
+            let refusal = Refusal::at(422, code, "/payload", fault, "");
+            assert_eq!(refusal.depends_on_configuration(), expected, "{code} {fault}");
+        }
     }
 }
