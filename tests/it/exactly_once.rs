@@ -10,7 +10,7 @@ mod oracle;
 pub(crate) mod parts;
 pub(crate) mod pipeline;
 mod receiver;
-mod topics;
+pub(crate) mod topics;
 
 use std::fmt::Write as _;
 use std::path::PathBuf;

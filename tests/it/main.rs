@@ -9,6 +9,10 @@ mod exactly_once;
 #[cfg(test)]
 mod holes;
 #[cfg(test)]
+mod payload_types;
+#[cfg(test)]
+mod process;
+#[cfg(test)]
 mod rotation;
 #[cfg(test)]
 mod schemas;

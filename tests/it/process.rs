@@ -30,9 +30,14 @@ fn command(data: &Path, words: &[&str]) -> Command {
     command
 }
 
+/// Runs a command to its end.
+pub(super) fn end_of(data: &Path, words: &[&str]) -> Output {
+    command(data, words).stdin(Stdio::null()).output().expect("the binary runs")
+}
+
 /// Runs a command to its success and answers its stdout.
 pub(super) fn run(data: &Path, words: &[&str]) -> String {
-    let done = command(data, words).stdin(Stdio::null()).output().expect("the binary runs");
+    let done = end_of(data, words);
     let told = String::from_utf8_lossy(&done.stderr);
     assert!(done.status.success(), "countersign {words:?}: {}: {told}", done.status);
     String::from_utf8(done.stdout).expect("UTF-8")

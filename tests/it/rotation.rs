@@ -1,7 +1,6 @@
 //! Keys change while the pipeline runs under load: nothing is refused, and every receipt verifies with the JWKS.
 
 mod load;
-mod process;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -13,8 +12,8 @@ use serde_json::Value;
 
 use crate::exactly_once::alone;
 use crate::exactly_once::parts::Parts;
+use crate::process::{Process, run, verify};
 use load::{Load, kid};
-use process::{Process, run, verify};
 
 /// How long before it signs a new key is made: short, for the test waits for it.
 const LEAD: &str = "6";

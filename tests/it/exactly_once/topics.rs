@@ -83,7 +83,8 @@ fn value<T: Wire>(record: &Record) -> T {
     T::decode(bytes).unwrap_or_else(|error| panic!("{}:{}:{}: {error}", record.topic, record.partition, record.offset))
 }
 
-fn values<T: Wire>(log: &dyn Log, name: &str) -> Vec<T> {
+/// Every committed record of a topic, read.
+pub(crate) fn values<T: Wire>(log: &dyn Log, name: &str) -> Vec<T> {
     records(log, name).iter().map(value).collect()
 }
 
