@@ -20,10 +20,16 @@ from command_lines import run
 
 READY_WITHIN_S = 60
 TRACE = "trip-7"
-PAYLOADS = [
-    {"invoice_id": "INV-1", "total": 12.5, "note": 'é € 😀 \u2028 \\ " \x7f'},
-    {"numbers": [0, -0.0, 1e-7, 1e21, 333333333.33333329, 9007199254740991], "": None, "\ufb33": True, "😀": False},
-    ["any", {"JSON": "value"}, 2.5],
+ARGUMENTS = "{'invoice_id': 'INV-2', 'amount': 99.9, 'currency': 'EUR', 'customer_name': 'Café',}"
+EXCHANGES = [
+    {"payload": {"invoice_id": "INV-1", "total": 12.5, "note": 'é € 😀 \u2028 \\ " \x7f'}},
+    {"payload": {"numbers": [0, -0.0, 1e-7, 1e21, 333333333.33333329, 9007199254740991], "": None, "\ufb33": True, "😀": False}},
+    {"payload": ["any", {"JSON": "value"}, 2.5]},
+    # What a type makes of a payload: repaired, mapped, and under another digest than what was received.
+    {
+        "payload_type": "openai.tooluse.invoice.v1",
+        "payload": {"tool_calls": [{"type": "function", "function": {"name": "create_invoice", "arguments": ARGUMENTS}}]},
+    },
 ]
 
 
@@ -69,8 +75,8 @@ def ask(url, key, path, body=None, idempotency_key=None):
 
 def take(url, key, out):
     """Seals the exchanges and writes what the service answers, as `curl` would."""
-    for number, payload in enumerate(PAYLOADS):
-        body = {"payload": payload, "trace_id": TRACE, "amount": {"currency": "USD", "minor": "1250", "payee": "agent-7"}}
+    for number, exchange in enumerate(EXCHANGES):
+        body = {**exchange, "trace_id": TRACE, "amount": {"currency": "USD", "minor": "1250", "payee": "agent-7"}}
         answer = json.loads(ask(url, key, "/v1/exchanges", body, f"order-{number}"))
         (out / f"payload-{number}.json").write_text(json.dumps(answer["normalized"]), "utf-8")
         (out / f"receipt-{number}.json").write_text(json.dumps(answer["receipt"]), "utf-8")
@@ -79,10 +85,10 @@ def take(url, key, out):
     while True:
         with contextlib.suppress(urllib.error.HTTPError):
             bundle = ask(url, key, f"/v1/traces/{TRACE}/bundle")
-            if len(json.loads(bundle)["receipts"]) == len(PAYLOADS):
+            if len(json.loads(bundle)["receipts"]) == len(EXCHANGES):
                 break
         if time.monotonic() > deadline:
-            raise SystemExit(f"the bundle did not show {len(PAYLOADS)} receipts within {READY_WITHIN_S} s")
+            raise SystemExit(f"the bundle did not show {len(EXCHANGES)} receipts within {READY_WITHIN_S} s")
         time.sleep(0.1)
     (out / "bundle.json").write_bytes(bundle)
     (out / "jwks.json").write_bytes(ask(url, key, "/.well-known/jwks.json"))
@@ -93,12 +99,15 @@ def main():
     passed = failed = 0
     with tempfile.TemporaryDirectory() as made, pipeline(binary, Path(made)) as (url, key):
         take(url, key, out)
-        payloads = [word for number in range(len(PAYLOADS)) for word in ("--payload", f"payload-{number}.json")]
+        payloads = [word for number in range(len(EXCHANGES)) for word in ("--payload", f"payload-{number}.json")]
         cases = [
-            (["bundle.json", "--keys", f"{url}/.well-known/jwks.json"], "bundle.json: ok (3 receipts, keys given)"),
-            (["bundle.json", "--keys", "jwks.json", *payloads], "bundle.json: ok (3 receipts, keys given)"),
-            (["bundle.json", "--trust-embedded-keys"], "bundle.json: ok (3 receipts, keys embedded)"),
-            (["receipt-1.json", "--keys", "jwks.json", "--payload", "payload-1.json"], "receipt-1.json: ok (1 receipt, keys given)"),
+            (["bundle.json", "--keys", f"{url}/.well-known/jwks.json"], f"bundle.json: ok ({len(EXCHANGES)} receipts, keys given)"),
+            (["bundle.json", "--keys", "jwks.json", *payloads], f"bundle.json: ok ({len(EXCHANGES)} receipts, keys given)"),
+            (["bundle.json", "--trust-embedded-keys"], f"bundle.json: ok ({len(EXCHANGES)} receipts, keys embedded)"),
+            *(
+                ([f"receipt-{number}.json", "--keys", "jwks.json", "--payload", f"payload-{number}.json"], f"receipt-{number}.json: ok (1 receipt, keys given)")
+                for number in (1, 3)
+            ),
         ]
         for name in ("python", "javascript"):
             for arguments, line in cases:
