@@ -3,8 +3,10 @@
 #![no_main]
 #![allow(dead_code, reason = "files of the product are taken in whole")]
 
-// The door knows `access` for its problems alone; the rest of that crate would bring databases and a Kafka client along.
+// The door knows `access` for its problems alone, and `admission` for one name; the rest of those crates would bring
+// databases, a Kafka client and JSON Schema along.
 extern crate self as access;
+extern crate self as admission;
 
 #[path = "../../services/ingest/src/config.rs"]
 mod config;
@@ -26,6 +28,9 @@ pub use problem::{Code, FieldError, Problem};
 
 use config::Config;
 use door::{Admissible, ItemRules, Place, Sender};
+
+/// The payload type without a mapping, as `admission` has it.
+pub const PASSTHROUGH: &str = "passthrough";
 
 const HEADERS_MAX: usize = 32;
 
