@@ -7,7 +7,6 @@ pub mod bundle;
 mod chain;
 mod document;
 mod exact;
-mod field;
 pub mod jwk;
 pub mod jws;
 mod multiples;

@@ -2,205 +2,101 @@
 //!
 //! The equation that decides is that of strict single verification, `[s]B - [k]A = R`, compared as bytes. A sum over a batch
 //! with random factors would be another one: a signature whose `R` lies outside the prime-order group passes it by luck. Here
-//! the points are the same and only reached sooner: a scalar is a few signed digits, and each digit's multiple is looked up, so
-//! nothing is doubled; what is added has no denominator, and the points of a batch become bytes together, with one inversion.
-//! `curve25519-dalek` offers no such addition, so the points are ours ([`crate::field`]).
-
-use std::sync::LazyLock;
+//! the points are the same and only reached sooner: a scalar is 32 signed digits, and each digit's multiple is looked up, so
+//! nothing is doubled; and the points of a batch become bytes together, with one inversion.
 
 use curve25519_dalek::constants::{ED25519_BASEPOINT_POINT, EIGHT_TORSION};
-use curve25519_dalek::edwards::EdwardsPoint;
+use curve25519_dalek::edwards::{CompressedEdwardsY, EdwardsPoint};
 use curve25519_dalek::scalar::Scalar;
+use curve25519_dalek::traits::Identity as _;
 
-use crate::field::{Number, inverted_together};
+/// A digit lies in -127..=128: eight bits, and what the digit below lends or borrows.
+const DIGIT_MAX: usize = 128;
+const DIGITS: usize = 32;
 
-/// Bits of a digit.
-const WIDTH: u32 = 8;
-/// Digits lie in -(DIGIT_MAX - 1)..=DIGIT_MAX: their bits, and what the digit below lends or borrows.
-const DIGIT_MAX: usize = 1 << (WIDTH - 1);
-/// Of a reduced scalar, which is below 2^253: the last digit lends to none.
-const DIGITS: usize = 254_usize.div_ceil(WIDTH as usize);
-
-/// A point of -x^2 + y^2 = 1 + d x^2 y^2 as X/Z and Y/Z, with T/Z = xy. All tight.
-#[derive(Clone, Copy, Debug)]
-struct Point {
-    x: Number,
-    y: Number,
-    z: Number,
-    t: Number,
-}
-
-/// A point as it is added: y + x, y - x and 2dxy. All tight.
-#[derive(Clone, Copy, Debug)]
-struct Addend {
-    sum: Number,
-    difference: Number,
-    product: Number,
-}
-
-/// The multiples `digit * 2^(WIDTH * place)` of one point, for every digit at every place; 480 KiB.
-pub(crate) struct Multiples(Vec<Addend>);
-
-impl Point {
-    const IDENTITY: Self = Self { x: Number::ZERO, y: Number::ONE, z: Number::ONE, t: Number::ZERO };
-
-    fn affine(x: Number, y: Number) -> Self {
-        Self { x, y, z: Number::ONE, t: x * y }
-    }
-
-    /// None: no point of the curve has this encoding.
-    fn decoded(bytes: &[u8; 32]) -> Option<Self> {
-        let is_negative = bytes.last().is_some_and(|byte| byte >> 7 == 1);
-        let y = Number::from_bytes(bytes);
-        let square = y * y;
-        let x = (d() * square + Number::ONE).root_of_quotient(square - Number::ONE)?;
-        Some(Self::affine(if x.is_odd() == is_negative { x } else { x.negated() }, y))
-    }
-
-    /// The sum, for any two points of the curve: the formula has no exceptions there.
-    #[inline(always)]
-    fn plus(&self, addend: &Addend, is_negative: bool) -> Self {
-        let (sum, difference) =
-            if is_negative { (&addend.difference, &addend.sum) } else { (&addend.sum, &addend.difference) };
-        let a = (self.y - self.x) * *difference;
-        let b = (self.y + self.x) * *sum;
-        let c = self.t * addend.product;
-        let twice = self.z.doubled();
-        let (less, more) = (twice - c, twice + c);
-        let (f, g) = if is_negative { (&more, &less) } else { (&less, &more) };
-        let (e, h) = (b - a, b + a);
-        Self { x: e * *f, y: *g * h, z: *f * *g, t: e * h }
-    }
-}
-
-impl Point {
-    /// The one encoding, where Z is inverted already.
-    fn encoded(&self, inverse: Number) -> [u8; 32] {
-        let mut encoded = (self.y * inverse).to_bytes();
-        if let Some(last) = encoded.last_mut() {
-            *last |= u8::from((self.x * inverse).is_odd()) << 7;
-        }
-        encoded
-    }
-}
-
-impl Addend {
-    /// Of a point whose Z is inverted already.
-    fn of(point: &Point, inverse: Number, double_d: Number) -> Self {
-        let (x, y) = (point.x * inverse, point.y * inverse);
-        Self { sum: (y + x) * Number::ONE, difference: (y - x) * Number::ONE, product: x * y * double_d }
-    }
-}
-
-/// d of the curve, -121665/121666.
-fn d() -> Number {
-    Number::small(121_665).negated() * Number::small(121_666).inverted()
-}
+/// The multiples `d * 256^i` of one point, for every digit `d` at every place `i`; 640 KiB.
+pub(crate) struct Multiples(Vec<EdwardsPoint>);
 
 impl Multiples {
-    /// Costs about as much as checking 50 signatures without it.
-    pub(crate) fn of(point: EdwardsPoint) -> Option<Self> {
-        let double_d = d().doubled() * Number::ONE;
-        let mut unit = Point::decoded(&point.compress().0)?;
+    /// Costs about as much as checking 40 signatures without it.
+    pub(crate) fn of(point: EdwardsPoint) -> Self {
         let mut multiples = Vec::with_capacity(DIGITS * DIGIT_MAX);
+        let mut unit = point;
         for _ in 0..DIGITS {
-            let addend = Addend::of(&unit, unit.z.inverted(), double_d);
-            let points: Vec<Point> = std::iter::successors(Some(unit), |multiple| Some(multiple.plus(&addend, false)))
-                .take(DIGIT_MAX)
-                .collect();
-            let inverses = inverted_together(&points.iter().map(|point| point.z).collect::<Vec<_>>());
-            multiples.extend(points.iter().zip(inverses).map(|(point, inverse)| Addend::of(point, inverse, double_d)));
-            // The largest digit twice over is the next place's unit.
-            unit = points.last()?.plus(multiples.last()?, false);
+            let mut multiple = unit;
+            for _ in 1..DIGIT_MAX {
+                multiples.push(multiple);
+                multiple += unit;
+            }
+            multiples.push(multiple);
+            // 128 units twice over are the next place's unit.
+            unit = multiple + multiple;
         }
-        Some(Self(multiples))
+        Self(multiples)
     }
 
-    /// Of the base point of the curve; made when it is first asked for.
-    pub(crate) fn of_base() -> Option<&'static Self> {
-        static MADE: LazyLock<Option<Multiples>> = LazyLock::new(|| Multiples::of(ED25519_BASEPOINT_POINT));
-        MADE.as_ref()
+    /// Of the base point of the curve.
+    pub(crate) fn of_base() -> Self {
+        Self::of(ED25519_BASEPOINT_POINT)
     }
 
-    /// The multiples at one place, from that of digit 1 on.
-    fn place(&self, place: usize) -> &[Addend] {
-        self.0.get(place * DIGIT_MAX..(place + 1) * DIGIT_MAX).unwrap_or_default()
+    /// `sum + [scalar]P`. The time depends on the scalar: it must be no secret.
+    fn add_to(&self, sum: EdwardsPoint, scalar: &Scalar) -> EdwardsPoint {
+        let places = self.0.chunks_exact(DIGIT_MAX).zip(digits(scalar));
+        places.fold(sum, |sum, (place, digit)| {
+            let multiple = usize::from(digit.unsigned_abs()).checked_sub(1).and_then(|index| place.get(index));
+            match multiple {
+                None => sum,
+                Some(multiple) if digit > 0 => sum + multiple,
+                Some(multiple) => sum - multiple,
+            }
+        })
     }
 }
 
-impl Point {
-    /// Adds a digit's multiple. The time depends on the digit: it must be no secret.
-    #[inline(always)]
-    fn add(&mut self, place: &[Addend], digit: i16) {
-        let index = usize::from(digit.unsigned_abs()).checked_sub(1);
-        if let Some(multiple) = index.and_then(|index| place.get(index)) {
-            *self = self.plus(multiple, digit < 0);
-        }
-    }
-}
-
-/// The scalar as `sum of digit * 2^(WIDTH * place)`.
+/// The scalar as `sum of digit * 256^place`. A reduced scalar is below 2^253, so the last place lends to none.
 fn digits(scalar: &Scalar) -> [i16; DIGITS] {
-    let mut digits = [0; DIGITS];
-    let bytes = scalar.to_bytes();
-    let mut bytes = bytes.iter();
-    let (mut held, mut bits, mut carry) = (0_i32, 0, 0);
-    for digit in &mut digits {
-        while bits < WIDTH {
-            held |= i32::from(bytes.next().copied().unwrap_or_default()) << bits;
-            bits += 8;
-        }
-        let value = (held & ((1 << WIDTH) - 1)) + carry;
-        held >>= WIDTH;
-        bits -= WIDTH;
-        carry = i32::from(value > 1 << (WIDTH - 1));
-        *digit = i16::try_from(value - (carry << WIDTH)).unwrap_or_default();
-    }
-    digits
+    let mut carry = 0_i16;
+    scalar.to_bytes().map(|byte| {
+        let digit = i16::from(byte) + carry;
+        carry = i16::from(digit > 128);
+        digit - 256 * carry
+    })
 }
 
-/// A signature in the form in which many are checked together.
-pub(crate) struct Claim<'t> {
-    of_minus_key: &'t Multiples,
-    s: [i16; DIGITS],
-    challenge: [i16; DIGITS],
+/// A signature whose point is known and whose bytes are not yet compared.
+pub(crate) struct Claim {
+    expected: EdwardsPoint,
     r: [u8; 32],
 }
 
-impl<'t> Claim<'t> {
+impl Claim {
     /// `challenge` is SHA-512 of R, the key and the message. None: s has not its one spelling, and the claim is false.
     ///
     /// `of_minus_key` are the multiples of `-A`; `A` itself must not be of small order.
-    pub(crate) fn new(of_minus_key: &'t Multiples, signature: &[u8; 64], challenge: &[u8; 64]) -> Option<Self> {
+    pub(crate) fn new(
+        of_base: &Multiples,
+        of_minus_key: &Multiples,
+        signature: &[u8; 64],
+        challenge: &[u8; 64],
+    ) -> Option<Self> {
         let (r, s) = signature.split_first_chunk::<32>()?;
         let s: Option<Scalar> = Scalar::from_canonical_bytes(*s.first_chunk::<32>()?).into();
-        let challenge = Scalar::from_bytes_mod_order_wide(challenge);
-        Some(Self { of_minus_key, s: digits(&s?), challenge: digits(&challenge), r: *r })
+        let k = Scalar::from_bytes_mod_order_wide(challenge);
+        let expected = of_minus_key.add_to(of_base.add_to(EdwardsPoint::identity(), &s?), &k);
+        Some(Self { expected, r: *r })
     }
 }
 
-/// Encodings of the points of small order.
-static SMALL: LazyLock<[[u8; 32]; 8]> = LazyLock::new(|| EIGHT_TORSION.map(|point| point.compress().0));
-
-/// Which of the claims hold. Some hundreds at a time: each place of the tables is then read from the cache next to the core.
-pub(crate) fn settle(of_base: &Multiples, claims: &[Claim<'_>]) -> Vec<bool> {
-    let mut points = vec![Point::IDENTITY; claims.len()];
-    for place in 0..DIGITS {
-        let of_base = of_base.place(place);
-        for (point, claim) in points.iter_mut().zip(claims) {
-            point.add(of_base, claim.s.get(place).copied().unwrap_or_default());
-        }
-        for (point, claim) in points.iter_mut().zip(claims) {
-            point.add(claim.of_minus_key.place(place), claim.challenge.get(place).copied().unwrap_or_default());
-        }
-    }
-    let inverses = inverted_together(&points.iter().map(|point| point.z).collect::<Vec<_>>());
-    let holds = |((claim, point), inverse): ((&Claim<'_>, &Point), Number)| {
-        let encoded = point.encoded(inverse);
-        // A point has one encoding here, so that R in any other spelling differs.
-        encoded == claim.r && !SMALL.contains(&encoded)
-    };
-    claims.iter().zip(&points).zip(inverses).map(holds).collect()
+/// Which of the claims hold.
+pub(crate) fn settle(claims: &[Claim]) -> Vec<bool> {
+    let points: Vec<EdwardsPoint> = claims.iter().map(|claim| claim.expected).collect();
+    // A point has one encoding here, so that R in any other spelling differs.
+    let small = EIGHT_TORSION.map(|point| point.compress());
+    let encoded = EdwardsPoint::compress_batch_alloc(&points);
+    let holds =
+        |(claim, encoded): (&Claim, &CompressedEdwardsY)| *encoded.as_bytes() == claim.r && !small.contains(encoded);
+    claims.iter().zip(&encoded).map(holds).collect()
 }
 
 #[cfg(test)]
@@ -209,19 +105,6 @@ mod tests {
     use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
     use proptest::prelude::*;
     use sha2::{Digest as _, Sha512};
-    use std::collections::HashMap;
-    use std::sync::{Arc, Mutex};
-
-    /// Made once for each key.
-    fn multiples_of(point: EdwardsPoint) -> Arc<Multiples> {
-        static MADE: LazyLock<Mutex<HashMap<[u8; 32], Arc<Multiples>>>> = LazyLock::new(Mutex::default);
-        let made = MADE.lock().unwrap().get(&point.compress().0).cloned();
-        made.unwrap_or_else(|| {
-            let multiples = Arc::new(Multiples::of(point).unwrap());
-            MADE.lock().unwrap().insert(point.compress().0, Arc::clone(&multiples));
-            multiples
-        })
-    }
 
     fn by_tables(key: &VerifyingKey, message: &[u8], signature: &[u8; 64]) -> bool {
         if key.is_weak() {
@@ -232,7 +115,7 @@ mod tests {
         hasher.update(key.as_bytes());
         hasher.update(message);
         let challenge: [u8; 64] = hasher.finalize().into();
-        let (of_base, of_minus_key) = (Multiples::of_base().unwrap(), multiples_of(-key.to_edwards()));
+        let (of_base, of_minus_key) = (Multiples::of_base(), Multiples::of(-key.to_edwards()));
         // Beside a good one, so that what is inverted together is not mixed up.
         let good = SigningKey::from_bytes(&[3; 32]);
         let other = good.sign(b"other");
@@ -240,10 +123,10 @@ mod tests {
         hasher.update(other.r_bytes());
         hasher.update(good.verifying_key().as_bytes());
         hasher.update(b"other");
-        let of_good = multiples_of(-good.verifying_key().to_edwards());
-        let beside = Claim::new(&of_good, &other.to_bytes(), &hasher.finalize().into()).unwrap();
-        let Some(claim) = Claim::new(&of_minus_key, signature, &challenge) else { return false };
-        let [first, second] = settle(of_base, &[beside, claim])[..] else { panic!("two claims, two answers") };
+        let of_good = Multiples::of(-good.verifying_key().to_edwards());
+        let beside = Claim::new(&of_base, &of_good, &other.to_bytes(), &hasher.finalize().into()).unwrap();
+        let Some(claim) = Claim::new(&of_base, &of_minus_key, signature, &challenge) else { return false };
+        let [first, second] = settle(&[beside, claim])[..] else { panic!("two claims, two answers") };
         assert!(first);
         second
     }
@@ -269,19 +152,15 @@ mod tests {
 
     #[test]
     fn every_place_of_a_scalar_counts() {
-        let of_base = Multiples::of_base().unwrap();
+        let of_base = Multiples::of_base();
         let mut bytes = [0_u8; 32];
         for place in 0..32 {
             for byte in [1_u8, 127, 128, 129, 255] {
                 bytes = [0; 32];
                 bytes[place] = byte;
                 let scalar = Scalar::from_bytes_mod_order(bytes);
-                let mut sum = Point::IDENTITY;
-                for (place, digit) in digits(&scalar).into_iter().enumerate() {
-                    sum.add(of_base.place(place), digit);
-                }
-                let encoded = sum.encoded(sum.z.inverted());
-                assert_eq!(encoded, EdwardsPoint::mul_base(&scalar).compress().0, "{byte} at {place}");
+                let sum = of_base.add_to(EdwardsPoint::identity(), &scalar);
+                assert_eq!(sum, EdwardsPoint::mul_base(&scalar), "{byte} at {place}");
             }
         }
         assert_ne!(bytes, [0; 32]);

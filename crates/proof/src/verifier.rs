@@ -24,7 +24,7 @@ use crate::verify::{bad_signature, check_key_time, check_payload, check_receipt,
 
 /// So many receipts of a key are checked one by one before its table is worth its making.
 const TABLE_AFTER: usize = 96;
-/// A table takes 480 KiB; further keys do without.
+/// A table takes 640 KiB; further keys do without.
 const TABLES_MAX: usize = 16;
 
 /// A receipt as it was given, in any spelling, and the normalised payload where it is at hand.
@@ -39,6 +39,7 @@ pub struct Verifier {
     ring: KeyRing,
     /// By the header of their receipts, which has one spelling.
     by_header: BTreeMap<String, Key>,
+    of_base: OnceLock<Multiples>,
     tables: AtomicUsize,
 }
 
@@ -62,7 +63,7 @@ struct Pending<'v> {
 struct Begun<'v> {
     outcome: Result<Link, Failure>,
     /// Where the outcome is right only if this claim holds.
-    pending: Option<(Pending<'v>, Claim<'v>)>,
+    pending: Option<(Pending<'v>, Claim)>,
 }
 
 impl Begun<'_> {
@@ -94,7 +95,7 @@ impl Verifier {
             (encoded_header(Kind::Receipt, public.kid()), key)
         };
         let by_header = ring.keys().into_iter().map(key).collect();
-        Self { ring, by_header, tables: AtomicUsize::new(0) }
+        Self { ring, by_header, of_base: OnceLock::new(), tables: AtomicUsize::new(0) }
     }
 
     /// The keys that count.
@@ -103,7 +104,8 @@ impl Verifier {
     }
 
     /// What each of these receipts shows by itself, in the order of docs/contracts/receipt.md section 4; its place among
-    /// others is left to [`crate::Chains`]. Some hundreds at a time are enough.
+    /// others is left to
+    /// [`crate::Chains`]. Some hundreds at a time are enough.
     pub fn check(&self, batch: &[Claimed<'_>]) -> Vec<Result<Link, Failure>> {
         let mut outcomes = Vec::with_capacity(batch.len());
         let (mut pending, mut claims) = (Vec::new(), Vec::new());
@@ -116,9 +118,7 @@ impl Verifier {
                 claims.push(claim);
             }
         }
-        // Where nothing can be compared, nothing holds.
-        let held = Multiples::of_base().map_or_else(|| vec![false; claims.len()], |of_base| settle(of_base, &claims));
-        for (Pending { index, key, cids }, holds) in pending.into_iter().zip(held) {
+        for (Pending { index, key, cids }, holds) in pending.into_iter().zip(settle(&claims)) {
             let (Some(outcome), Some(claimed)) = (outcomes.get_mut(index), batch.get(index)) else { continue };
             let checked = match outcome {
                 Ok(link) if holds => check_after_signature(key, link, cids, claimed.payload),
@@ -170,7 +170,8 @@ impl Verifier {
                 .and_then(|()| check_after_signature(&key.public, &link, cids, payload));
             return Begun::decided(checked.map(|()| link));
         };
-        match Claim::new(of_minus_key, &signature, &challenge(&signature, &key.public, input)) {
+        let of_base = self.of_base.get_or_init(Multiples::of_base);
+        match Claim::new(of_base, of_minus_key, &signature, &challenge(&signature, &key.public, input)) {
             Some(claim) => {
                 Begun { outcome: Ok(link), pending: Some((Pending { index, key: &key.public, cids }, claim)) }
             }
@@ -194,7 +195,7 @@ impl Verifier {
         let make = || {
             let point = key.public.verifying_key().to_edwards();
             let may = !point.is_small_order() && self.tables.fetch_add(1, Ordering::Relaxed) < TABLES_MAX;
-            may.then(|| Multiples::of(-point)).flatten()
+            may.then(|| Multiples::of(-point))
         };
         key.of_minus_key.get_or_init(make).as_ref()
     }
