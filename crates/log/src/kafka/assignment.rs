@@ -130,6 +130,7 @@ impl<D: Driver> KafkaSession<D> {
         let list = places(named)?;
         let _watch = self.clients.watchdog.watch("assign", self.clients.hang());
         self.consumer.assign(&list).map_err(|error| fault(During::Read, error))?;
+        self.consumer.rebalances().answered();
         wait_let_go(&self.clients, &self.consumer)?;
         self.next = next;
         self.idle_since = self.clients.now();
@@ -143,7 +144,9 @@ impl<D: Driver> KafkaSession<D> {
         self.staged.clear();
         self.seat = Seat::Waiting;
         let _watch = self.clients.watchdog.watch("unassign", self.clients.hang());
-        self.consumer.unassign().map_err(|error| fault(During::Read, error))
+        self.consumer.unassign().map_err(|error| fault(During::Read, error))?;
+        self.consumer.rebalances().answered();
+        Ok(())
     }
 
     /// Partition counts never change under a store: keys would move to where their state is not.

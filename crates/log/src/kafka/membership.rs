@@ -20,6 +20,8 @@ const LISTEN: Duration = Duration::from_millis(2);
 #[derive(Default)]
 pub(super) struct Rebalances {
     events: Mutex<VecDeque<Event>>,
+    /// The group waits for us to take partitions or to give them up.
+    is_awaited: AtomicBool,
     is_closing: AtomicBool,
 }
 
@@ -31,7 +33,17 @@ pub(super) enum Event {
 
 impl Rebalances {
     pub(super) fn tell(&self, event: Event) {
+        self.is_awaited.store(true, Ordering::Release);
         self.events.lock().push_back(event);
+    }
+
+    /// The consumer was assigned something, or nothing: that is the answer.
+    pub(super) fn answered(&self) {
+        self.is_awaited.store(false, Ordering::Release);
+    }
+
+    pub(super) fn is_awaited(&self) -> bool {
+        self.is_awaited.load(Ordering::Acquire)
     }
 
     pub(super) fn next(&self) -> Option<Event> {

@@ -489,10 +489,14 @@ impl<D: Driver> Drop for KafkaSession<D> {
     }
 }
 
-/// A consumer closes by asking for its partitions back; nobody polls for the answer any more.
+/// A consumer closes by asking for its partitions back, which is answered as soon as it is heard. What was heard before is
+/// answered here; and nothing else: librdkafka would take it for the answer to a question that still lies in the queue, end,
+/// and never return from the answer to that.
 fn give_up(consumer: &impl Joins) {
     consumer.rebalances().close();
-    if let Err(error) = consumer.unassign() {
+    if consumer.rebalances().is_awaited()
+        && let Err(error) = consumer.unassign()
+    {
         tracing::debug!(%error, "cannot give partitions up at the end");
     }
 }
