@@ -325,7 +325,8 @@ pub trait Session {
     fn emit(&mut self, out: &Output<'_>) -> Result<(), Fault>;
 
     /// Outputs, state and offsets become durable and visible together. `next` names every partition that was touched,
-    /// even one whose offset did not move (R1); a change of state in a partition that it leaves out is refused.
+    /// even one whose offset did not move (R1): it is what fences a member that has lost its partitions. Refused are
+    /// outputs without any offset, and a change of state in a partition that `next` leaves out.
     fn commit(&mut self, next: &[Position]) -> Result<Committed, Fault>;
 
     /// Drops what is staged, fences earlier selves, and goes back to the committed offsets.

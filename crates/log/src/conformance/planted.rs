@@ -102,6 +102,7 @@ pub const DEFECTS: &[(Defect, &[&str])] = &[
         &[
             "a second session on the same slot fences the first",
             "a lost partition recovers with nothing lost or doubled",
+            "outputs without an offset that fences them are refused",
         ],
     ),
     (

@@ -177,6 +177,10 @@ impl EmbeddedSession {
 
     /// Everything that is to be committed, and the grants it was worked under.
     fn offsets(&self, next: &[Position]) -> Result<(Vec<NextOffset>, Vec<Grant>), Fault> {
+        if next.is_empty() && !self.staged.outputs.is_empty() {
+            let detail = "outputs are staged, but the commit names no offset: nothing would fence it";
+            return Err(fatal("offsets_incomplete", detail));
+        }
         let mut offsets = Vec::with_capacity(next.len());
         let mut grants = BTreeMap::new();
         for position in next {

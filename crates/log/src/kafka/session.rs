@@ -197,6 +197,10 @@ impl<D: Driver> KafkaSession<D> {
     /// The offsets to commit: past markers and aborted records that follow the last record handed out, so that a group
     /// that has read everything is seen to have.
     fn offsets(&mut self, next: &[Position]) -> Result<TopicPartitionList, Fault> {
+        if next.is_empty() && self.transactions.is_open() {
+            let detail = "outputs are staged, but the commit names no offset: nothing would fence it";
+            return Err(misconfigured("offsets_incomplete", detail));
+        }
         let reached = self.consumer.position().map_err(|error| fault(During::Transaction, error))?;
         let mut offsets = TopicPartitionList::with_capacity(next.len());
         for at in next {

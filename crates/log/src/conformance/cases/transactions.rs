@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Entry;
 use crate::conformance::Failure;
 use crate::conformance::world::{World, after, ensure, output, read_to, value_of};
-use crate::{Batch, Output, Position};
+use crate::{Batch, Fault, Output, Position};
 
 pub(super) const CASES: &[Entry] = &[
     ("a commit is visible with all that it wrote", commit_is_visible),
@@ -13,6 +13,7 @@ pub(super) const CASES: &[Entry] = &[
     ("what is recovered from is never seen and is read again", recovered_is_not_seen),
     ("an open transaction hides what it wrote and what follows", open_transaction_hides),
     ("a commit moves the offsets that it names and only those", commit_moves_offsets),
+    ("outputs without an offset that fences them are refused", unfenced_outputs_are_refused),
     ("a session goes on where the last commit was", goes_on_after_reopening),
     ("a session reads on from where it is told", session_seeks),
     ("a record comes back with its nulls and headers as they were", record_comes_back),
@@ -117,6 +118,20 @@ fn commit_moves_offsets(world: &World<'_>) -> Result<(), Failure> {
         driven.session.commit(&after(&read)).is_err(),
         "state of a partition that the commit does not name was committed"
     );
+    Ok(())
+}
+
+fn unfenced_outputs_are_refused(world: &World<'_>) -> Result<(), Failure> {
+    let step = world.step(1)?;
+    let mut driven = world.join_alone(&step, 1)?;
+    driven.session.emit(&output(&step.output, Some(0), "k", b"unfenced"))?;
+    match driven.session.commit(&[]) {
+        Err(Fault::Fatal(cause)) if cause.code == "offsets_incomplete" => {}
+        outcome => return Err(Failure(format!("outputs are committed without an offset: {outcome:?}"))),
+    }
+    drop(driven);
+    let values = world.values(&step.output)?;
+    ensure!(values.is_empty(), "what was refused is seen: {values:?}");
     Ok(())
 }
 
