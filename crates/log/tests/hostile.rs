@@ -7,6 +7,8 @@
 #![cfg(feature = "hostile")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 
+#[path = "hostile/early.rs"]
+mod early;
 #[path = "hostile/oracle.rs"]
 mod oracle;
 #[path = "hostile/step.rs"]
@@ -14,7 +16,7 @@ mod step;
 #[path = "hostile/story.rs"]
 mod story;
 
-use countersign_log::kafka::hostile::{self, REMOVED, Removed};
+use countersign_log::kafka::hostile::{self, Exit, REMOVED, Removed};
 
 /// The schedules of every run.
 const SCHEDULES: u64 = 400;
@@ -39,6 +41,14 @@ fn every_rule_that_is_removed_is_missed() {
             panic!("{SEEDS_MAX} schedules end well without {removed:?}");
         });
         println!("{removed:?}: seed {seed}: {why}");
+    }
+}
+
+/// A role that has made its topics joins at once, and may ask a broker that has not heard of them yet.
+#[test]
+fn a_topic_that_not_every_broker_knows_yet_is_waited_for() {
+    for seed in 0..40 {
+        assert_eq!(early::join_early(seed), Exit::Done, "seed {seed}");
     }
 }
 

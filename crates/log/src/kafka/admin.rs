@@ -64,7 +64,8 @@ impl Admin<'_> {
             Some(Ok(_)) => Ok(TopicChange::Created(spec.topic.clone())),
             // Another process applied at the same time, or our own request was repeated.
             Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => {
-                self.compare(spec, self.clients.require_partitions(&spec.topic)?)
+                let partitions = self.clients.await_partitions(&spec.topic)?;
+                self.compare(spec, partitions.ok_or_else(|| unseen(&spec.topic))?)
             }
             Some(Err((_, code))) if is_invalid(code) => {
                 Err(misconfigured("topic_invalid", format!("topic {} cannot be created: {code}", spec.topic)))
@@ -132,14 +133,17 @@ impl Admin<'_> {
                     break;
                 }
                 if Instant::now() >= deadline {
-                    let detail = format!("topic {} has been created but cannot be seen yet", spec.topic);
-                    return Err(Fault::Retry(Cause::new("unavailable", detail)));
+                    return Err(unseen(&spec.topic));
                 }
                 thread::sleep(Duration::from_millis(20));
             }
         }
         Ok(())
     }
+}
+
+fn unseen(topic: &Topic) -> Fault {
+    Fault::Retry(Cause::new("unavailable", format!("topic {topic} has been created but cannot be seen yet")))
 }
 
 /// A topic that was made just now, or a partition that was never written to, starts at 0 for every group: no rewind.

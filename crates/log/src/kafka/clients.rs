@@ -1,8 +1,10 @@
 //! The clients that every part shares, and what they are asked: cluster, partitions, ends, committed offsets.
 
 mod chatter;
+mod ends;
+mod topics;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -36,6 +38,8 @@ pub(super) struct Clients<D: Driver = Librdkafka> {
     groups: Mutex<HashMap<String, Arc<D::Reader>>>,
     /// Where this process's own commits ended. Their markers land a little after the commit returns.
     own_ends: Mutex<HashMap<(Topic, u32), u64>>,
+    /// Topics that some broker has told of: where another does not know one of them, it has not heard of it yet.
+    seen: Mutex<HashSet<Topic>>,
     cluster: String,
 }
 
@@ -64,6 +68,7 @@ impl<D: Driver> Clients<D> {
             uncommitted,
             groups: Mutex::default(),
             own_ends: Mutex::default(),
+            seen: Mutex::default(),
             cluster,
         })
     }
@@ -87,106 +92,6 @@ impl<D: Driver> Clients<D> {
 
     fn call(&self) -> Duration {
         self.config.timings.call
-    }
-
-    pub(super) fn partitions(&self, topic: &Topic) -> Result<Option<u32>, Fault> {
-        let _watch = self.watchdog.watch("fetch_metadata", self.hang());
-        self.committed.partitions(topic, self.call()).map_err(|error| fault(During::Ask, error))
-    }
-
-    pub(super) fn require_partitions(&self, topic: &Topic) -> Result<u32, Fault> {
-        self.partitions(topic)?.ok_or_else(|| {
-            misconfigured("topic_missing", format!("topic {topic} does not exist; apply the topics first"))
-        })
-    }
-
-    /// Tells a topic from one of the same name that was made after it was deleted.
-    pub(super) fn topic_id(&self, topic: &Topic) -> Result<String, Fault> {
-        let _watch = self.watchdog.watch("describe_topics", self.hang());
-        self.committed.topic_id(topic, self.call())
-    }
-
-    /// Ends that a committed reader can reach.
-    pub(super) fn ends(&self, topic: &Topic, partitions: &[u32]) -> Result<Vec<Position>, Fault> {
-        self.offsets(&self.committed, topic, partitions, Offset::End)
-    }
-
-    /// Ends behind all that this process has committed: its markers are waited for.
-    pub(super) fn own_and_other_ends(&self, topic: &Topic, partitions: &[u32]) -> Result<Vec<Position>, Fault> {
-        let own = {
-            let known = self.own_ends.lock();
-            let of = |partition: &u32| known.get(&(topic.clone(), *partition)).map(|offset| (*partition, *offset));
-            partitions.iter().filter_map(of).collect::<Vec<_>>()
-        };
-        let own = own.into_iter().map(|(partition, offset)| Position { topic: topic.clone(), partition, offset });
-        self.wait_stable(topic, &own.collect::<Vec<_>>(), &mut || Ok(()))?;
-        self.ends(topic, partitions)
-    }
-
-    pub(super) fn remember_own(&self, ends: &[Position]) {
-        let mut known = self.own_ends.lock();
-        known.extend(ends.iter().map(|end| ((end.topic.clone(), end.partition), end.offset)));
-    }
-
-    /// Ends with what open transactions have written.
-    pub(super) fn open_ends(&self, topic: &Topic, partitions: &[u32]) -> Result<Vec<Position>, Fault> {
-        self.offsets(&self.uncommitted, topic, partitions, Offset::End)
-    }
-
-    pub(super) fn starts(&self, topic: &Topic, partitions: &[u32]) -> Result<Vec<Position>, Fault> {
-        self.offsets(&self.committed, topic, partitions, Offset::Beginning)
-    }
-
-    /// One request a broker, however many partitions: the "time" of a lookup may also be the end or the beginning.
-    fn offsets(
-        &self,
-        reader: &D::Reader,
-        topic: &Topic,
-        partitions: &[u32],
-        at: Offset,
-    ) -> Result<Vec<Position>, Fault> {
-        if partitions.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut asked = TopicPartitionList::with_capacity(partitions.len());
-        for partition in partitions {
-            asked
-                .add_partition_offset(topic.as_str(), raw_partition(*partition), at)
-                .map_err(|error| fault(During::Ask, error))?;
-        }
-        match self.told_offsets(reader, topic, asked.clone()) {
-            // librdkafka keeps "no leader" as the answer and does not ask again on a client that has subscribed to
-            // nothing: after an election it would go on for ever.
-            Err(Fault::Retry(_)) => {
-                {
-                    let _watch = self.watchdog.watch("fetch_metadata", self.hang());
-                    reader.partitions(topic, self.call()).map_err(|error| fault(During::Ask, error))?;
-                }
-                self.told_offsets(reader, topic, asked)
-            }
-            told => told,
-        }
-    }
-
-    fn told_offsets(
-        &self,
-        reader: &D::Reader,
-        topic: &Topic,
-        asked: TopicPartitionList,
-    ) -> Result<Vec<Position>, Fault> {
-        let _watch = self.watchdog.watch("offsets_for_times", self.hang());
-        let answered = reader.offsets_for_times(asked, self.call()).map_err(|error| fault(During::Ask, error))?;
-        answered
-            .elements()
-            .iter()
-            .map(|element| {
-                element.error().map_err(|error| fault(During::Ask, error))?;
-                match element.offset() {
-                    Offset::Offset(offset) => Ok(position(topic, element.partition(), offset)),
-                    other => Err(Fault::Retry(Cause::new("unavailable", format!("{topic} answered {other:?}")))),
-                }
-            })
-            .collect()
     }
 
     /// How far a group has come; partitions without an offset are left out. Waits for commits that are under way.
@@ -238,34 +143,6 @@ impl<D: Driver> Clients<D> {
         let mut client = config::consumer(&self.config, READER)?;
         client.set("queued.max.messages.kbytes", cache_kbytes.to_string());
         self.driver.reader(&client)
-    }
-
-    /// Waits until committed readers can see all that lay in the log when `upto` was asked for (KAFKA-10167).
-    /// `meanwhile` is called often.
-    pub(super) fn wait_stable(
-        &self,
-        topic: &Topic,
-        upto: &[Position],
-        meanwhile: &mut dyn FnMut() -> Result<(), Fault>,
-    ) -> Result<(), Fault> {
-        let partitions = upto.iter().map(|end| end.partition).collect::<Vec<_>>();
-        if partitions.is_empty() {
-            return Ok(());
-        }
-        let deadline = self.now() + self.config.timings.stability();
-        loop {
-            let stable = self.ends(topic, &partitions)?;
-            let waits_for = upto
-                .iter()
-                .find(|end| !stable.iter().any(|seen| seen.partition == end.partition && seen.offset >= end.offset));
-            let Some(unstable) = waits_for else { return Ok(()) };
-            if self.now() >= deadline {
-                let detail = format!("an open transaction holds {topic}-{} back", unstable.partition);
-                return Err(Fault::Retry(Cause::new("unstable", detail)));
-            }
-            meanwhile()?;
-            self.driver.sleep(Duration::from_millis(5));
-        }
     }
 }
 

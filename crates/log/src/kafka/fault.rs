@@ -27,6 +27,8 @@ pub(super) enum During {
 pub(super) const FENCED: &str = "fenced";
 /// The group knows our slot under another id; whose that is, `Claim` tells.
 pub(super) const FENCED_MEMBER: &str = "fenced_member";
+/// A topic is not there.
+pub(super) const TOPIC_MISSING: &str = "topic_missing";
 
 /// An error of a client, with what it says of the open transaction.
 #[derive(Debug)]
@@ -114,9 +116,7 @@ fn reading(code: Option<Code>, detail: String, error: KafkaError) -> Fault {
         Some(Code::AutoOffsetReset | Code::OffsetOutOfRange | Code::NoOffset | Code::LogTruncation) => {
             Fault::Fatal(Cause::new("offsets_missing", detail).caused_by(error))
         }
-        Some(Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition) => {
-            Fault::Fatal(Cause::new("topic_missing", detail).caused_by(error))
-        }
+        Some(code) if is_unknown_topic(code) => Fault::Fatal(Cause::new(TOPIC_MISSING, detail).caused_by(error)),
         _ if matches!(error, KafkaError::MessageConsumptionFatal(_)) => {
             Fault::Fatal(Cause::new("client_failed", detail).caused_by(error))
         }
@@ -157,6 +157,15 @@ fn is_refused(code: Code) -> bool {
 
 fn is_too_large(code: Code) -> bool {
     matches!(code, Code::MessageSizeTooLarge | Code::InvalidMessageSize | Code::MessageBatchTooLarge)
+}
+
+fn is_unknown_topic(code: Code) -> bool {
+    matches!(code, Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition)
+}
+
+/// A broker does not know what a reader reads. It may only not have heard of it yet: `Clients::refuse_missing` tells.
+pub(super) fn is_of_unknown_topic(error: &KafkaError) -> bool {
+    matches!(error, KafkaError::MessageConsumption(code) if is_unknown_topic(*code))
 }
 
 /// Something that librdkafka mends by itself, so that a reader need only go on.

@@ -149,6 +149,11 @@ impl Simulation {
         });
     }
 
+    /// For so long from now, not every broker has heard of the topic.
+    pub fn hear_late(&self, topic: &Topic, time: Duration) {
+        self.schedule.at_once(|world| world.hear_late(topic.as_str(), time));
+    }
+
     pub fn set_weather(&self, weather: Weather) {
         self.schedule.at_once(|world| world.weather = weather);
     }

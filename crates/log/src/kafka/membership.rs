@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use super::clients::Clients;
 use super::config;
 use super::driver::{Driver, Joins};
-use super::fault::{During, client_fault, is_passing, misconfigured};
+use super::fault::{During, client_fault, is_of_unknown_topic, is_passing, misconfigured};
 use super::tail::POLL_RECORDS_MAX;
 use crate::{Fault, Member, Topic};
 
@@ -86,7 +86,8 @@ pub(super) fn is_still_ours(consumer: &impl Joins) -> Result<bool, Fault> {
         match consumer.poll(LISTEN) {
             None => break,
             Some(Ok(_)) => {}
-            Some(Err(error)) if is_passing(&error) => {}
+            // Whoever reads next asks whether the topic is there.
+            Some(Err(error)) if is_passing(&error) || is_of_unknown_topic(&error) => {}
             Some(Err(error)) => return Err(client_fault(consumer.fatal_error(), During::Read, error)),
         }
     }

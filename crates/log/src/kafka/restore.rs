@@ -12,7 +12,7 @@ use rdkafka::Offset;
 
 use super::clients::{Clients, known_offset, known_partition, places};
 use super::driver::{Driver, Fetched, Reads};
-use super::fault::{During, fault, is_passing};
+use super::fault::{During, fault, is_of_unknown_topic, is_passing};
 use super::store::{Header, Progress, Stage, Store, Stores, now_ms};
 use crate::{Cause, Fault, Position, Topic};
 
@@ -122,6 +122,7 @@ impl<D: Driver> Restorer<'_, D> {
                     }
                 }
                 Some(Err(error)) if is_passing(&error) => {}
+                Some(Err(error)) if is_of_unknown_topic(&error) => self.clients.refuse_missing([self.changelog])?,
                 Some(Err(error)) => return Err(fault(During::Read, error)),
                 // Markers and aborted records are read but not shown.
                 None => {

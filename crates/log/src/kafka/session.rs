@@ -11,7 +11,9 @@ use super::assignment::Seat;
 use super::claim::Claim;
 use super::clients::{Clients, known_offset, known_partition, raw_offset, raw_partition};
 use super::driver::{Driver, Fetched, Joins, Reads};
-use super::fault::{During, FENCED, FENCED_MEMBER, client_fault, fault, is_passing, misconfigured};
+use super::fault::{
+    During, FENCED, FENCED_MEMBER, client_fault, fault, is_of_unknown_topic, is_passing, misconfigured,
+};
 use super::librdkafka::Librdkafka;
 use super::membership::{self, equal_partitions, is_still_ours};
 use super::record::headers;
@@ -181,10 +183,13 @@ impl<D: Driver> KafkaSession<D> {
                     tracing::debug!(%error, "a session waits for the log");
                     None
                 }
-                Some(Err(error)) => Some(error),
+                Some(Err(error)) if is_of_unknown_topic(&error) => {
+                    tracing::debug!(%error, "a session waits for the log");
+                    self.clients.refuse_missing(&self.member.inputs).err()
+                }
+                Some(Err(error)) => Some(client_fault(self.consumer.fatal_error(), During::Read, error)),
             };
-            if let Some(error) = failed {
-                let fault = client_fault(self.consumer.fatal_error(), During::Read, error);
+            if let Some(fault) = failed {
                 // Told once only: what was read before it is read again after `recover`.
                 return self.voiding(Err(fault));
             }

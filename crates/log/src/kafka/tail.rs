@@ -8,7 +8,7 @@ use rdkafka::Offset;
 
 use super::clients::{Clients, known_offset, known_partition, places, wait_let_go};
 use super::driver::{Driver, Fetched, Reads};
-use super::fault::{During, fault, is_passing, misconfigured};
+use super::fault::{During, fault, is_of_unknown_topic, is_passing, misconfigured};
 use super::librdkafka::Librdkafka;
 use crate::{Batch, Fault, Position, Tail, Topic};
 
@@ -120,6 +120,10 @@ impl<D: Driver> KafkaTail<D> {
             }
             Some(Err(error)) if is_passing(&error) => {
                 tracing::debug!(%error, "a tail waits for the log");
+                Ok(Taken::Event)
+            }
+            Some(Err(error)) if is_of_unknown_topic(&error) => {
+                self.clients.refuse_missing(&self.topics)?;
                 Ok(Taken::Event)
             }
             Some(Err(error)) => Err(fault(During::Read, error)),

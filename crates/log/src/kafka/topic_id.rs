@@ -16,7 +16,7 @@ use rdkafka::bindings as raw;
 use rdkafka::client::{Client, ClientContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-use super::fault::{During, fault, misconfigured};
+use super::fault::{During, TOPIC_MISSING, fault, misconfigured};
 use crate::{Cause, Fault, Topic};
 
 /// Frees what librdkafka made when it goes out of scope.
@@ -46,7 +46,7 @@ impl<T> Drop for Owned<T> {
 
 /// The id in Kafka's own base64 spelling.
 pub(super) fn ask<C: ClientContext>(client: &Client<C>, topic: &Topic, patience: Duration) -> Result<String, Fault> {
-    let name = CString::new(topic.as_str()).map_err(|error| misconfigured("topic_missing", error.to_string()))?;
+    let name = CString::new(topic.as_str()).map_err(|error| misconfigured(TOPIC_MISSING, error.to_string()))?;
     let patience_ms = i32::try_from(patience.as_millis()).unwrap_or(i32::MAX);
     let mut names = [name.as_ptr()];
     // SAFETY: the client outlives every handle made from it here; `name` outlives the collection, which copies it; the
@@ -77,7 +77,7 @@ pub(super) fn ask<C: ClientContext>(client: &Client<C>, topic: &Topic, patience:
         let mut count = 0_usize;
         let described = raw::rd_kafka_DescribeTopics_result_topics(result, &raw mut count);
         if described.is_null() || count == 0 {
-            return Err(misconfigured("topic_missing", format!("topic {topic} does not exist")));
+            return Err(misconfigured(TOPIC_MISSING, format!("topic {topic} does not exist")));
         }
         let error = raw::rd_kafka_TopicDescription_error(*described);
         if !error.is_null() {
@@ -95,7 +95,7 @@ fn refuse(code: raw::rd_kafka_resp_err_t) -> Result<(), Fault> {
     match RDKafkaErrorCode::from(code) {
         RDKafkaErrorCode::NoError => Ok(()),
         code @ (RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
-            Err(misconfigured("topic_missing", format!("DescribeTopics: {code}")))
+            Err(misconfigured(TOPIC_MISSING, format!("DescribeTopics: {code}")))
         }
         code => Err(fault(During::Ask, KafkaError::AdminOp(code))),
     }

@@ -343,6 +343,19 @@ mod tests {
         stand.transact().unwrap();
     }
 
+    /// As a broker answers that has only just started. librdkafka takes it for a transaction that must be aborted; whether it
+    /// was committed, only the offsets tell.
+    #[test]
+    fn an_end_answered_with_an_unknown_error_ends_the_transaction_and_not_the_session() {
+        let mut stand = Stand::new();
+        stand.cluster.request_errors(RDKafkaApiKey::EndTxn, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN]);
+        let failed = stand.transact().unwrap_err();
+        assert!(matches!(&failed, Fault::Abort(_) | Fault::Unknown(_)), "{failed}");
+        stand.transactions.recycle().unwrap();
+        stand.transact().unwrap();
+        stand.transact().unwrap();
+    }
+
     #[test]
     fn a_fenced_end_is_fatal() {
         let mut stand = Stand::new();

@@ -14,7 +14,7 @@ use stage::{RunOptions, Stop};
 use crate::oracle::{self, Inputs};
 use crate::step::{Counter, Topics};
 
-const GROUP: &str = "step";
+pub(crate) const GROUP: &str = "step";
 /// What a machine still has of the state is there by then.
 const PATIENCE: Duration = Duration::from_secs(900);
 
@@ -200,10 +200,10 @@ fn work(process: &Process, slot: usize, batch: usize, topics: &Topics, stop: &St
     process.run(|log| stage::run(log.as_ref(), &mut Counter::new(topics.clone()), &options, stop).map(drop));
 }
 
-type Cells = BTreeMap<u32, BTreeMap<Vec<u8>, Vec<u8>>>;
+pub(crate) type Cells = BTreeMap<u32, BTreeMap<Vec<u8>, Vec<u8>>>;
 
 /// Joins alone, and reads every cell.
-fn read_state(
+pub(crate) fn read_state(
     log: &dyn Log,
     topics: &Topics,
     partitions: usize,

@@ -9,6 +9,7 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use super::super::clients::{known_offset, known_partition, raw_offset, raw_partition};
 use super::super::driver::{Fetched, Joins, Reads};
+use super::super::fault::{During, TOPIC_MISSING, fault, misconfigured};
 use super::super::membership::{Event, Rebalances};
 use super::group::{At, GroupPlace};
 use super::partition::Stored;
@@ -200,11 +201,17 @@ impl Reads for ModelConsumer {
 
     fn partitions(&self, topic: &Topic, patience: Duration) -> KafkaResult<Option<u32>> {
         self.ask(patience)?;
-        Ok(self.schedule.at_once(|world| world.partitions(topic.as_str())))
+        Ok(self.schedule.at_once(|world| {
+            let is_unheard = world.is_unheard(topic.as_str());
+            world.partitions(topic.as_str()).filter(|_| !is_unheard)
+        }))
     }
 
     fn topic_id(&self, topic: &Topic, patience: Duration) -> Result<String, Fault> {
-        self.ask(patience).map_err(|error| super::super::fault::fault(super::super::fault::During::Ask, error))?;
+        self.ask(patience).map_err(|error| fault(During::Ask, error))?;
+        if self.schedule.at_once(|world| world.is_unheard(topic.as_str())) {
+            return Err(misconfigured(TOPIC_MISSING, format!("DescribeTopics: {topic}")));
+        }
         Ok(format!("id of {topic}"))
     }
 

@@ -92,6 +92,8 @@ pub(super) struct World {
     removed: Option<Removed>,
     pub(super) session: Duration,
     topics: BTreeMap<String, Vec<Partition>>,
+    /// Until when some brokers do not know a topic.
+    unheard: BTreeMap<String, Duration>,
     groups: BTreeMap<String, Group>,
     pub(super) coordinator: Coordinator,
     clients: ClientId,
@@ -113,6 +115,7 @@ impl World {
             removed,
             session,
             topics: BTreeMap::new(),
+            unheard: BTreeMap::new(),
             groups: BTreeMap::new(),
             coordinator: Coordinator::default(),
             clients: 0,
@@ -143,6 +146,15 @@ impl World {
 
     pub(super) fn create_topic(&mut self, name: &str, partitions: u32) {
         self.topics.insert(name.to_owned(), (0..partitions).map(|_| Partition::default()).collect());
+    }
+
+    pub(super) fn hear_late(&mut self, topic: &str, time: Duration) {
+        self.unheard.insert(topic.to_owned(), self.now + time);
+    }
+
+    /// Whether the broker that happens to be asked does not know the topic yet.
+    pub(super) fn is_unheard(&mut self, topic: &str) -> bool {
+        self.unheard.get(topic).is_some_and(|until| self.now < *until) && self.chance.happens(500)
     }
 
     pub(super) fn partitions(&self, topic: &str) -> Option<u32> {
